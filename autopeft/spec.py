@@ -1,0 +1,190 @@
+"""What a study is: the schema of `study.yaml`. Frozen, checked when built, no torch.
+
+Paths are relative to the folder of the spec file (`spec_file.read` makes them absolute).
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+METRICS: dict[str, tuple[str, ...]] = {
+    "classification": ("accuracy", "macro_f1", "matthews"),
+    "regression": ("pearson", "spearman"),
+    "causal_lm": ("token_nll", "exact_match"),
+}
+"""Metrics per kind of task; the first is the default."""
+
+DIRECTIONS: dict[str, Literal["maximize", "minimize"]] = {
+    "accuracy": "maximize",
+    "macro_f1": "maximize",
+    "matthews": "maximize",
+    "pearson": "maximize",
+    "spearman": "maximize",
+    "token_nll": "minimize",
+    "exact_match": "maximize",
+    "trainable_parameters": "minimize",
+    "peak_memory_bytes": "minimize",
+}
+COMPUTED = ("trainable_parameters", "peak_memory_bytes")
+"""Objectives known before training."""
+
+UNITS = {"trainable_parameters": "parameters", "peak_memory_bytes": "bytes", "token_nll": "nats"}
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelSpec(Part):
+    base: str = Field(description="Hugging Face id, folder, or package:MODULE/SUBPATH for weights inside an installed package")
+    head: Literal["auto", "mean", "own"] = Field(
+        "auto", description="task head: 'mean' pools the last hidden states, 'own' is the model's, 'auto' takes mean for encoders"
+    )
+    roles: dict[str, str] = Field(
+        default_factory=dict, description="role -> name of the module inside a layer, for architectures that are not recognised"
+    )
+    trust_remote_code: bool = Field(False, description="run code that comes with the model; recorded in the study")
+
+
+class TaskSpec(Part):
+    kind: Literal["classification", "regression", "causal_lm"]
+    metric: str = Field("", description="quality measured on validation data; the task's first metric by default")
+    answer_pattern: str = Field(
+        r"####\s*(.+)", description="causal_lm: the group of this regular expression is the answer that exact_match compares"
+    )
+    max_new_tokens: int = Field(128, ge=1, description="causal_lm: length of generated answers")
+
+    @model_validator(mode="after")
+    def _metric_of_this_kind(self) -> TaskSpec:
+        names = METRICS[self.kind]
+        if not self.metric:
+            object.__setattr__(self, "metric", names[0])
+        if self.metric not in names:
+            raise ValueError(f"metric of {self.kind} must be one of {', '.join(names)}, it is {self.metric!r}")
+        try:
+            groups = re.compile(self.answer_pattern).groups
+        except re.error as error:
+            raise ValueError(f"answer_pattern is no regular expression: {error}") from None
+        if groups != 1:
+            raise ValueError(f"answer_pattern must have one group, {self.answer_pattern!r} has {groups}")
+        return self
+
+
+class DataSpec(Part):
+    source: str = Field("", description="folder with train, validation and test files, one file, or a Hugging Face data set id")
+    subset: str = Field("", description="configuration name of a Hugging Face data set")
+    train: str = Field("", description="training file, where no source is given")
+    validation: str = Field("", description="validation file; drawn from train where there is none")
+    test: str = Field("", description="test file; touched by `autopeft train` alone")
+    columns: dict[Literal["text", "text_pair", "label", "prompt", "completion"], str] = Field(
+        default_factory=dict, description="our name -> name in the data; by default they are the same"
+    )
+    max_length: int = Field(128, ge=4, description="tokens per example; longer ones are cut")
+    train_examples: int | None = Field(None, ge=1, description="use this many training examples, drawn by split_seed")
+    validation_share: float = Field(0.15, gt=0, lt=1, description="share of train held out where there is no validation file")
+    confirm_share: float = Field(0.5, gt=0, lt=1, description="share of validation kept for confirming picks")
+    split_seed: int = 0
+
+    @model_validator(mode="after")
+    def _some_source(self) -> DataSpec:
+        if bool(self.source) == bool(self.train):
+            raise ValueError("give either data.source or data.train")
+        return self
+
+
+class SpaceSpec(Part):
+    preset: str = "default"
+    change: dict[str, Any] = Field(default_factory=dict, description="dimensions restricted or fixed, e.g. lora.size: [0, 4, 8]")
+
+
+class ObjectiveSpec(Part):
+    name: str
+    direction: Literal["maximize", "minimize"]
+
+
+class ConstraintSpec(Part):
+    maximum_parameters: str | int | None = Field(None, description="a number such as 100000 or 1M, or a share of the base such as 1%")
+    maximum_memory: str | int | None = Field(None, description="peak training memory, e.g. 24GB")
+
+
+class FidelitySpec(Part):
+    steps: int | Literal["auto"] = Field("auto", description="optimiser steps of a full trial; auto fits the trials to the time budget")
+    epochs: float = Field(1.0, gt=0, description="passes over the training data that steps: auto aims at, and may not exceed")
+    rungs: Literal["auto"] | list[float] = Field(
+        "auto", description="shares of the steps after which a trial may be stopped; [] for none; auto is a third, a half below 500 steps"
+    )
+
+    @field_validator("rungs")
+    @classmethod
+    def _inside(cls, rungs: Literal["auto"] | list[float]) -> Literal["auto"] | list[float]:
+        if rungs != "auto" and (sorted(set(rungs)) != rungs or not all(0 < r < 1 for r in rungs)):
+            raise ValueError(f"rungs must be ascending shares between 0 and 1, they are {rungs}")
+        return rungs
+
+
+class TrainSpec(Part):
+    batch_size: int = Field(32, ge=1)
+    evaluation_batch_size: int = Field(128, ge=1)
+    warmup_share: float = Field(0.06, ge=0, lt=1, description="share of the steps over which the learning rate rises")
+    weight_decay: float = Field(0.01, ge=0)
+    clip_norm: float = Field(1.0, gt=0, description="gradients are scaled down to this norm")
+    base_dropout: bool = Field(False, description="dropout of the frozen base model; off lets trials share work")
+
+
+class SeedSpec(Part):
+    search: int = Field(0, description="of the sampler and of every trial's training")
+    replicates: int = Field(2, ge=0, description="further training seeds for the picks when the search ends")
+
+
+class StudySpec(Part):
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    model: ModelSpec
+    task: TaskSpec
+    data: DataSpec
+    space: SpaceSpec = SpaceSpec()
+    objectives: tuple[ObjectiveSpec, ...] = ()
+    constraints: ConstraintSpec = ConstraintSpec()
+    fidelity: FidelitySpec = FidelitySpec()
+    training: TrainSpec = TrainSpec()
+    budget: str = Field("40trials", description="e.g. 40trials, 30m, 2h, 4gpu-h, or several: 40trials,30m; the first reached ends the search")
+    seeds: SeedSpec = SeedSpec()
+    sampler: Literal["pareto", "tpe", "nsga2", "gp", "random"] = "pareto"
+    baselines: bool = Field(True, description="run the known defaults first")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1 ...")
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto is bf16 where the device does it well")
+
+    @model_validator(mode="after")
+    def _objectives(self) -> StudySpec:
+        if not self.objectives:
+            names = (self.task.metric, *COMPUTED)
+            object.__setattr__(self, "objectives", tuple(ObjectiveSpec(name=n, direction=DIRECTIONS[n]) for n in names))
+        names = tuple(o.name for o in self.objectives)
+        allowed = (self.task.metric, *COMPUTED)
+        for objective in self.objectives:
+            if objective.name not in allowed:
+                raise ValueError(f"objective must be one of {', '.join(allowed)}, it is {objective.name!r}")
+            if objective.direction != DIRECTIONS[objective.name]:
+                raise ValueError(f"objective {objective.name} must be {DIRECTIONS[objective.name]}d, direction is {objective.direction}")
+        if names[0] != self.task.metric or len(set(names)) != len(names) or len(names) < 2:
+            raise ValueError(f"objectives must be the metric {self.task.metric} first, then one or more of {', '.join(COMPUTED)}; they are {', '.join(names)}")
+        return self
+
+    @property
+    def quality(self) -> str:
+        """Name of the metric that is the first objective."""
+        return self.task.metric
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema of `study.yaml`, for editors."""
+    return StudySpec.model_json_schema()
+
+
+def resolve(path: str, folder: Path) -> str:
+    """`path` made absolute against the spec's folder where such a file exists, else unchanged."""
+    candidate = (folder / path).expanduser()
+    return str(candidate.resolve()) if path and candidate.exists() else path

@@ -1,0 +1,89 @@
+"""A configuration: what is trained, where, how large, and with which learning rate."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Value = int | float | str | bool
+MAXIMUM_COMPONENTS = 3
+
+
+@dataclass(frozen=True)
+class Component:
+    """One adapter of a composition.
+
+    type: registered adapter type, e.g. `lora`.
+    size: rank, bottleneck width or number of prefix tokens; at least 1.
+    layers: indices of the adapted transformer blocks, ascending.
+    roles: adapted module roles where the type has that choice, in the order of `shape.ROLES`.
+    options: further settings of the type, e.g. `{"alpha": 16}`.
+    """
+
+    type: str
+    size: int
+    layers: tuple[int, ...]
+    roles: tuple[str, ...] = ()
+    options: Mapping[str, Value] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "type": self.type,
+            "size": self.size,
+            "layers": list(self.layers),
+            "roles": list(self.roles),
+            "options": dict(sorted(self.options.items())),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Component:
+        return cls(data["type"], data["size"], tuple(data["layers"]), tuple(data.get("roles", ())), dict(data.get("options", {})))
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A point of the space in canonical form: only what is active, sizes as they are built.
+
+    components: at most three, of distinct types; none means that only the task head trains.
+    learning_rate: peak of the schedule, for adapter and head alike.
+    """
+
+    components: tuple[Component, ...]
+    learning_rate: float
+
+    @property
+    def key(self) -> str:
+        """Equal for equivalent configurations, and only for those."""
+        return json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
+
+    def to_json(self) -> dict[str, Any]:
+        return {"components": [c.to_json() for c in self.components], "learning_rate": self.learning_rate}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Configuration:
+        return cls(tuple(Component.from_json(c) for c in data["components"]), data["learning_rate"])
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def in_words(self) -> str:
+        """One line for people, e.g. `lora 8 on q,v, layers 0-5; learning rate 0.005`."""
+        parts = []
+        for c in self.components:
+            roles = f" on {','.join(c.roles)}" if c.roles else ""
+            options = "".join(f", {name} {value}" for name, value in sorted(c.options.items()))
+            parts.append(f"{c.type} {c.size}{roles}{options}, layers {ranges(c.layers)}")
+        return f"{' + '.join(parts) or 'head only'}; learning rate {self.learning_rate:g}"
+
+
+def ranges(layers: tuple[int, ...]) -> str:
+    """Layer indices in words: (0, 1, 2, 5) -> `0-2,5`."""
+    runs: list[list[int]] = []
+    for layer in layers:
+        if runs and layer == runs[-1][-1] + 1:
+            runs[-1].append(layer)
+        else:
+            runs.append([layer])
+    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)

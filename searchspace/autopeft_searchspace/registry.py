@@ -1,0 +1,116 @@
+"""Adapter types: the contract, and where they register. One file each in `adapters/`."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from autopeft_searchspace.configuration import Component, Value
+from autopeft_searchspace.dims import Dimension
+from autopeft_searchspace.shape import ModelShape
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Supports:
+    """What an adapter type can do; printed by `autopeft adapters` and checked by contract tests.
+
+    merge: its update can be folded into the base weights without changing the outputs.
+    quantised_base: it trains on 8-bit and 4-bit bases.
+    layers: it can be placed in chosen layers; roles: on chosen module roles.
+    identity_at_start: the adapted model starts equal to the base model.
+    plain_peft: a single component of this type is a type of Hugging Face peft.
+    """
+
+    merge: bool
+    quantised_base: bool
+    layers: bool
+    roles: bool
+    identity_at_start: bool
+    plain_peft: bool
+
+
+class AdapterType(ABC):
+    """One adapter type. All methods but `peft_config` and `attach` are pure and need no torch."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    source: ClassVar[str]
+    supports: ClassVar[Supports]
+
+    def unavailable(self, shape: ModelShape) -> str | None:
+        """Why this model cannot take the type, or None where it can."""
+        return None
+
+    @abstractmethod
+    def dimensions(self, shape: ModelShape) -> Sequence[Dimension]:
+        """Own dimensions; the first is `<name>.size` with 0 = off, the others `<name>.<option>`.
+
+        Layers are not among them: they belong to the space.
+        """
+
+    @abstractmethod
+    def component(self, values: Mapping[str, Value], layers: tuple[int, ...], shape: ModelShape) -> Component | None:
+        """The canonical component for values of `dimensions`, or None where nothing would train."""
+
+    @abstractmethod
+    def values(self, component: Component, shape: ModelShape) -> dict[str, Value]:
+        """Values of `dimensions` that `component()` maps to this component."""
+
+    @abstractmethod
+    def check(self, component: Component, shape: ModelShape) -> None:
+        """Raise ValueError (rule, value, near names) unless the model can take the component."""
+
+    @abstractmethod
+    def trainable_parameters(self, component: Component, shape: ModelShape) -> int:
+        """Exact number of weights the component trains, in closed form."""
+
+    @abstractmethod
+    def default_learning_rate(self, component: Component, shape: ModelShape) -> float:
+        """Learning rate lr0(type, size) that the searched factor multiplies."""
+
+    @abstractmethod
+    def peft_config(self, component: Component, shape: ModelShape) -> PeftConfig | None:
+        """The config of plain peft that builds exactly this component; None where peft lacks it."""
+
+    @abstractmethod
+    def attach(self, component: Component, shape: ModelShape) -> Mapping[str, Any]:
+        """What the composition tuner puts on each module path it adapts (see `tuners/`)."""
+
+
+_TYPES: dict[str, AdapterType] = {}
+
+
+def register(cls: type[AdapterType]) -> type[AdapterType]:
+    """Class decorator: makes an adapter type known under its `name`."""
+    if cls.name in _TYPES:
+        raise ValueError(f"adapter type {cls.name!r} is registered twice")
+    _TYPES[cls.name] = cls()
+    return cls
+
+
+def adapter_types() -> dict[str, AdapterType]:
+    """All adapter types by name; imports every file of `adapters/` on first use."""
+    import autopeft_searchspace.adapters as package
+
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{package.__name__}.{module.name}")
+    return dict(_TYPES)
+
+
+def adapter_type(name: str) -> AdapterType:
+    """The adapter type called `name`; ValueError with near names if there is none."""
+    types = adapter_types()
+    if name not in types:
+        near = difflib.get_close_matches(name, types, n=3)
+        hint = f"; did you mean {' or '.join(near)}?" if near else f"; there are {', '.join(sorted(types))}"
+        raise ValueError(f"unknown adapter type {name!r}{hint}")
+    return types[name]

@@ -1,0 +1,265 @@
+"""A space: the dimensions of one study, when each is active, and the configuration each point means.
+
+A point is a dict of dimension name -> value (a `Value` of that dimension). Inactive dimensions may
+be missing. Equivalent points have one `Configuration`, whose `key` tells them apart from others.
+
+    <type>.size          rank, width or tokens; 0 = this type is off
+    <type>.<option>      active while <type>.size > 0
+    layers.<i>           adapted blocks, shared by all components; active while any size > 0
+    learning_rate        factor on the default rate lr0(type, size) of the components
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import resources
+from typing import Any
+
+import numpy as np
+import yaml
+
+from autopeft_searchspace.configuration import MAXIMUM_COMPONENTS, Component, Configuration, Value
+from autopeft_searchspace.dims import Dimension, bit_dimension, real_dimension
+from autopeft_searchspace.registry import AdapterType, adapter_type, adapter_types
+from autopeft_searchspace.shape import ModelShape
+
+HEAD_ONLY_LEARNING_RATE = 5e-3
+LEARNING_RATE_FACTORS = real_dimension("learning_rate", 1 / 8, 8, steps=13)
+
+
+class OutsideSpace(ValueError):
+    """A configuration that no point of the space stands for."""
+
+
+@dataclass(frozen=True)
+class Space:
+    """name: of the preset. types: adapter types in the order of their components.
+    learning_rate: a fixed rate, or None where it is searched as a factor.
+    left_out: type -> why this model cannot take it."""
+
+    name: str
+    shape: ModelShape
+    types: tuple[str, ...]
+    dimensions: tuple[Dimension, ...]
+    learning_rate: float | None
+    left_out: Mapping[str, str]
+    maximum_components: int = MAXIMUM_COMPONENTS
+
+    @cached_property
+    def by_name(self) -> dict[str, Dimension]:
+        return {dimension.name: dimension for dimension in self.dimensions}
+
+    @cached_property
+    def _adapters(self) -> tuple[AdapterType, ...]:
+        return tuple(adapter_type(name) for name in self.types)
+
+    @property
+    def cardinality(self) -> int:
+        """Number of points, equivalent ones counted apart (as AutoPEFT counts 5,451,776)."""
+        return math.prod(dimension.cardinality for dimension in self.dimensions)
+
+    def is_active(self, name: str, values: Mapping[str, Value]) -> bool:
+        """Whether dimension `name` matters, given the sizes in `values`."""
+        owner, _, option = name.partition(".")
+        if name == "learning_rate" or option == "size":
+            return True
+        if owner == "layers":
+            return any(values.get(f"{type}.size") for type in self.types)
+        return bool(values.get(f"{owner}.size"))
+
+    def active(self, values: Mapping[str, Value]) -> dict[str, Value]:
+        """`values` without inactive dimensions, in the order of the space."""
+        return {d.name: values[d.name] for d in self.dimensions if self.is_active(d.name, values)}
+
+    def problem(self, values: Mapping[str, Value]) -> str | None:
+        """Why the point has no configuration, or None where it has one."""
+        on = [type for type in self.types if values.get(f"{type}.size")]
+        if len(on) > self.maximum_components:
+            return f"{len(on)} components ({', '.join(on)}), at most {self.maximum_components} can be combined"
+        return None
+
+    def configuration(self, values: Mapping[str, Value]) -> Configuration:
+        """The configuration of a point; ValueError where `problem` names one."""
+        if why := self.problem(values):
+            raise ValueError(why)
+        layers = tuple(i for i in range(self.shape.layers) if values.get(f"layers.{i}", True))
+        found = (adapter.component(values, layers, self.shape) for adapter in self._adapters if values.get(f"{adapter.name}.size"))
+        components = tuple(c for c in found if c is not None and layers)
+        if self.learning_rate is not None:
+            return Configuration(components, self.learning_rate)
+        rate = default_learning_rate(components, self.shape) * float(values["learning_rate"])
+        return Configuration(components, float(f"{rate:.3g}"))
+
+    def values(self, configuration: Configuration) -> dict[str, Value]:
+        """A point that stands for `configuration`; its learning rate may be rounded to the grid.
+
+        Raises `OutsideSpace` where a type, size, option or placement is not in the space.
+        """
+        layers = {component.layers for component in configuration.components}
+        if len(layers) > 1:
+            raise OutsideSpace("components in different layers; this space has one choice of layers for all")
+        values: dict[str, Value] = {f"{type}.size": 0 for type in self.types}
+        for component in configuration.components:
+            if component.type not in self.types:
+                raise OutsideSpace(f"adapter type {component.type!r} is not in space {self.name!r}")
+            values.update(adapter_type(component.type).values(component, self.shape))
+        for i in range(self.shape.layers) if layers else ():
+            values[f"layers.{i}"] = i in next(iter(layers))
+        if self.learning_rate is None:
+            factor = configuration.learning_rate / default_learning_rate(configuration.components, self.shape)
+            values["learning_rate"] = self.by_name["learning_rate"].nearest(factor)
+        for name, value in list(values.items()):
+            if name not in self.by_name:
+                if name.startswith("layers.") and value:  # this space adapts every layer
+                    del values[name]
+                    continue
+                raise OutsideSpace(f"space {self.name!r} has no dimension {name!r}")
+            try:
+                self.by_name[name].index(value)
+            except ValueError as error:
+                raise OutsideSpace(str(error)) from None
+        return self.active(values)
+
+    def sample(self, rng: np.random.Generator) -> dict[str, Value]:
+        """A random point, drawn so that every number of components, every size and every number of
+        layers is equally likely (independent bits would nearly always adapt half of the layers)."""
+        values: dict[str, Value] = {d.name: d.values[rng.integers(d.cardinality)] for d in self.dimensions}
+        sizes = [self.by_name[f"{type}.size"] for type in self.types]
+        can_be_on = [d for d in sizes if any(d.values)]
+        most = min(self.maximum_components, len(can_be_on))
+        must_be_on = [d for d in sizes if all(d.values)]
+        count = int(rng.integers(1, most + 1))
+        optional = [d for d in can_be_on if d not in must_be_on]
+        extra = rng.permutation(len(optional))[: max(0, count - len(must_be_on))]
+        on = {d.name for d in must_be_on} | {optional[i].name for i in extra}
+        for d in sizes:
+            choices = [v for v in d.values if v] if d.name in on else [0]
+            values[d.name] = choices[rng.integers(len(choices))]
+        layers = [d for d in self.dimensions if d.name.startswith("layers.") and d.cardinality == 2]
+        if layers:
+            count = int(rng.integers(1, len(layers) + 1))
+            chosen = set(rng.permutation(len(layers))[:count].tolist())
+            values.update({d.name: i in chosen for i, d in enumerate(layers)})
+        return self.active(values)
+
+    def points(self) -> Iterator[dict[str, Value]]:
+        """Every point once per active combination; only for spaces small enough to be listed."""
+
+        def extend(position: int, values: dict[str, Value]) -> Iterator[dict[str, Value]]:
+            if position == len(order):
+                if self.problem(values) is None:
+                    yield dict(values)
+                return
+            dimension = order[position]
+            if not self.is_active(dimension.name, values):
+                yield from extend(position + 1, values)
+                return
+            for value in dimension.values:
+                yield from extend(position + 1, {**values, dimension.name: value})
+
+        order = sorted(self.dimensions, key=lambda d: not d.name.endswith(".size"))
+        return extend(0, {})
+
+
+def default_learning_rate(components: Sequence[Component], shape: ModelShape) -> float:
+    """lr0 of a composition: that of its most cautious component; of the head where there is none."""
+    rates = [adapter_type(c.type).default_learning_rate(c, shape) for c in components]
+    return float(f"{min(rates, default=HEAD_ONLY_LEARNING_RATE):.3g}")
+
+
+def trainable_parameters(configuration: Configuration, shape: ModelShape) -> int:
+    """Exact number of adapter weights that train, without the task head."""
+    return sum(adapter_type(c.type).trainable_parameters(c, shape) for c in configuration.components)
+
+
+def check(configuration: Configuration, shape: ModelShape) -> None:
+    """Raise ValueError unless the model can take the configuration."""
+    types = [c.type for c in configuration.components]
+    if len(types) > MAXIMUM_COMPONENTS:
+        raise ValueError(f"{len(types)} components, at most {MAXIMUM_COMPONENTS} can be combined")
+    if len(set(types)) != len(types):
+        raise ValueError(f"an adapter type stands twice in {types}; a composition holds distinct types")
+    if not configuration.learning_rate > 0:
+        raise ValueError(f"learning rate must be above 0, it is {configuration.learning_rate!r}")
+    for component in configuration.components:
+        adapter = adapter_type(component.type)
+        if why := adapter.unavailable(shape):
+            raise ValueError(f"{component.type} cannot be put on this model: {why}")
+        if component.size < 1:
+            raise ValueError(f"size of {component.type} must be at least 1, it is {component.size}")
+        if not component.layers or component.layers != tuple(sorted(set(component.layers))):
+            raise ValueError(f"layers of {component.type} must be ascending and distinct, they are {list(component.layers)}")
+        if not 0 <= component.layers[0] <= component.layers[-1] < shape.layers:
+            raise ValueError(f"layers of {component.type} must lie in 0..{shape.layers - 1}, they are {list(component.layers)}")
+        adapter.check(component, shape)
+
+
+def presets() -> dict[str, dict[str, Any]]:
+    """Presets by name, as written in `presets/*.yaml`."""
+    folder = resources.files("autopeft_searchspace.presets")
+    files = sorted(f for f in folder.iterdir() if f.name.endswith(".yaml"))
+    return {f.name.removesuffix(".yaml"): yaml.safe_load(f.read_text("utf-8")) for f in files}
+
+
+def build_space(preset: str, shape: ModelShape, change: Mapping[str, Any] | None = None) -> Space:
+    """The space of a preset on a model.
+
+    change: `types` (list of adapter types), `layers` (`bits` or `all`), `learning_rate` (`search`
+        or a number), `maximum_components`, and any dimension's name with the value or the list of
+        values it is restricted to, e.g. `{"lora.size": [0, 4, 8], "serial.place": "attention"}`.
+    Raises ValueError naming the rule, the value and near names.
+    """
+    known = presets()
+    if preset not in known:
+        raise ValueError(f"unknown preset {preset!r}{_near(preset, known)}")
+    settings: dict[str, Any] = {key: value for key, value in known[preset].items() if key != "title"}
+    settings = {**settings, **(change or {})}
+    names: list[str] = settings.pop("types")
+    layers, rate = settings.pop("layers"), settings.pop("learning_rate")
+    most = settings.pop("maximum_components", MAXIMUM_COMPONENTS)
+    if layers not in ("bits", "all"):
+        raise ValueError(f"layers must be 'bits' or 'all', it is {layers!r}")
+    if rate != "search" and not (isinstance(rate, (int, float)) and rate > 0):
+        raise ValueError(f"learning_rate must be 'search' or a number above 0, it is {rate!r}")
+    if not isinstance(most, int) or not 1 <= most <= MAXIMUM_COMPONENTS:
+        raise ValueError(f"maximum_components must be 1 to {MAXIMUM_COMPONENTS}, it is {most!r}")
+    if not isinstance(names, list) or not names or len(set(names)) != len(names):
+        raise ValueError(f"types must be a list of distinct adapter types, it is {names!r}")
+
+    left_out = {name: why for name in names if (why := adapter_type(name).unavailable(shape))}
+    types = tuple(name for name in names if name not in left_out)
+    if not types:
+        raise ValueError(f"no adapter type of preset {preset!r} fits this model: {left_out}")
+    dimensions = [d for name in types for d in adapter_type(name).dimensions(shape)]
+    if layers == "bits":
+        dimensions += [bit_dimension(f"layers.{i}") for i in range(shape.layers)]
+    if rate == "search":
+        dimensions.append(LEARNING_RATE_FACTORS)
+    by_name = {d.name: d for d in dimensions}
+    for name, wanted in settings.items():
+        if name.partition(".")[0] in left_out:
+            continue
+        if name not in by_name:
+            raise ValueError(f"space has no dimension {name!r}{_near(name, by_name)}")
+        by_name[name] = _restrict(by_name[name], wanted)
+    return Space(preset, shape, types, tuple(by_name.values()), None if rate == "search" else float(rate), left_out, most)
+
+
+def _restrict(dimension: Dimension, wanted: Any) -> Dimension:
+    chosen = wanted if isinstance(wanted, list) else [wanted]
+    indices = sorted({dimension.index(value) for value in chosen})
+    return Dimension(dimension.name, tuple(dimension.values[i] for i in indices), dimension.ordered, dimension.log)
+
+
+def _near(name: str, names: Mapping[str, Any]) -> str:
+    near = difflib.get_close_matches(name, names, n=3)
+    return f"; did you mean {' or '.join(near)}?" if near else f"; there are {', '.join(sorted(names))}"
+
+
+def available_types(shape: ModelShape) -> dict[str, str | None]:
+    """Every adapter type, with why this model cannot take it or None where it can."""
+    return {name: adapter.unavailable(shape) for name, adapter in sorted(adapter_types().items())}

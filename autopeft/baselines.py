@@ -1,0 +1,39 @@
+"""The known defaults that every search runs first, so that its front can be compared with them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from autopeft_searchspace.configuration import Component, Configuration
+from autopeft_searchspace.registry import adapter_type
+from autopeft_searchspace.shape import ModelShape
+from autopeft_searchspace.space import HEAD_ONLY_LEARNING_RATE, default_learning_rate
+
+TRIALS_FOR_THREE_RATES = 40
+OTHER_RATES = (1 / 3, 3.0)
+
+
+def baselines(shape: ModelShape, budget_trials: int | None) -> list[tuple[str, Configuration]]:
+    """(label, configuration) of each default this model can take, in the order in which they run.
+
+    Head only; LoRA r=8 on q,v; LoRA r=16 on all linear layers; bottleneck 64; prefix 20; each at its
+    family's default learning rate. From a budget of 40 trials on, LoRA r=8 runs at three rates.
+    """
+    layers = tuple(range(shape.layers))
+    query_value = tuple(r for r in ("q", "v") if r in shape.roles) or tuple(r for r in ("qkv",) if r in shape.roles)
+    wanted = [
+        ("LoRA r=8 on q,v", Component("lora", 8, layers, query_value, {"alpha": 16})),
+        ("LoRA r=16 on all linear layers", Component("lora", 16, layers, shape.roles, {"alpha": 32})),
+        ("bottleneck 64", Component("serial", 64, layers, (), {"place": "feed_forward", "bias": True})),
+        ("prefix 20", Component("prefix", 20, layers)),
+    ]
+    found = [("head only", Configuration((), HEAD_ONLY_LEARNING_RATE))]
+    for label, component in wanted:
+        if adapter_type(component.type).unavailable(shape) is None:
+            found.append((label, Configuration((component,), default_learning_rate([component], shape))))
+    if budget_trials is None or budget_trials >= TRIALS_FOR_THREE_RATES:
+        for label, configuration in [f for f in found if f[0] == "LoRA r=8 on q,v"]:
+            for factor in OTHER_RATES:
+                rate = float(f"{configuration.learning_rate * factor:.3g}")
+                found.append((f"{label}, learning rate {rate:g}", replace(configuration, learning_rate=rate)))
+    return found

@@ -1,0 +1,235 @@
+"""Runs trials in warm child processes on this machine, one per device.
+
+A worker that dies or shows no sign of life is replaced; the trial it ran ends with the reason.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import autopeft.errors
+from autopeft.errors import AutopeftError
+from autopeft.spec import StudySpec
+from autopeft.trial import Observation, TrialSpec, TrialState
+
+START_SECONDS = 900.0
+
+
+@dataclass(frozen=True)
+class Step:
+    number: int
+    step: int
+    of: int
+    loss: float
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A measurement of a running trial, which waits for `LocalExecutor.answer`."""
+
+    number: int
+    observation: Observation
+
+
+@dataclass(frozen=True)
+class Ended:
+    number: int
+    state: TrialState
+    reason: str
+    seconds: float
+
+
+Event = Step | Rung | Ended
+
+
+@dataclass
+class _Worker:
+    device: str
+    process: subprocess.Popen[str]
+    lines: queue.Queue[str | None] = field(default_factory=queue.Queue)
+    trial: TrialSpec | None = None
+    started: float = 0.0
+    last_sign: float = 0.0
+
+    def send(self, **command: Any) -> None:
+        assert self.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.write(json.dumps(command) + "\n")
+            self.process.stdin.flush()
+
+
+class LocalExecutor:
+    """silence_seconds: a trial whose worker says nothing for so long is ended as hung.
+    threads: of each CPU worker, None to find out. log: file that workers write their output to."""
+
+    def __init__(self, spec: StudySpec, folder: Path, devices: list[str], log: Path, *, silence_seconds: float) -> None:
+        self._spec, self._folder, self._devices, self._log = spec, folder, devices, log
+        self._silence_seconds = silence_seconds
+        self._workers: list[_Worker] = []
+        self._threads: int | None = None
+
+    def start(self, threads: int | None, *, calibrate: bool) -> dict[str, Any]:
+        """Start all workers; returns what the first one found out (`Workbench.prepare`).
+
+        Raises the AutopeftError that a worker met while loading model and data.
+        """
+        self._threads = threads
+        first = self._start_worker(self._devices[0], calibrate=calibrate)
+        self._threads = first["threads"]
+        for device in self._devices[1:]:
+            self._start_worker(device, calibrate=False)
+        return first
+
+    def _start_worker(self, device: str, *, calibrate: bool) -> dict[str, Any]:
+        log = self._log.open("a", encoding="utf-8")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "autopeft.execute.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            start_new_session=True,
+            env={**os.environ, "TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_PROGRESS_BARS": "1"},
+        )
+        log.close()
+        worker = _Worker(device, process)
+        threading.Thread(target=_read, args=(process, worker.lines), daemon=True).start()
+        self._workers.append(worker)
+        worker.send(
+            command="prepare",
+            spec=self._spec.model_dump(mode="json"),
+            folder=str(self._folder),
+            device=device,
+            threads=self._threads,
+            calibrate=calibrate,
+        )
+        try:
+            line = worker.lines.get(timeout=START_SECONDS)
+        except queue.Empty:
+            line = None
+        if line is None:
+            self._stop(worker)
+            raise AutopeftError(f"the worker on {device} did not start ({_last_words(process)}); its output is in {self._log}")
+        answer = json.loads(line)
+        if answer["event"] == "refused":
+            self._stop(worker)
+            raise getattr(autopeft.errors, answer["kind"])(answer["message"])
+        return answer["prepared"]
+
+    @property
+    def free(self) -> int:
+        """Number of trials that can be submitted now."""
+        return sum(worker.trial is None for worker in self._workers)
+
+    @property
+    def running(self) -> tuple[int, ...]:
+        return tuple(worker.trial.number for worker in self._workers if worker.trial is not None)
+
+    def submit(self, trial: TrialSpec) -> None:
+        worker = next(worker for worker in self._workers if worker.trial is None)
+        worker.trial, worker.started, worker.last_sign = trial, time.monotonic(), time.monotonic()
+        worker.send(command="run", trial=trial.to_json())
+
+    def answer(self, number: int, go_on: bool) -> None:
+        """Tell a trial that waits at a rung whether to go on."""
+        worker = self._worker_of(number)
+        worker.last_sign = time.monotonic()
+        worker.send(command="go_on", value=go_on)
+
+    def abort(self, number: int) -> None:
+        """Kill the worker that runs a trial, and start another."""
+        self._replace(self._worker_of(number))
+
+    def events(self, seconds: float) -> Iterator[Event]:
+        """What happened, waiting up to `seconds` for something to happen."""
+        deadline = time.monotonic() + seconds
+        while True:
+            found = [event for worker in list(self._workers) for event in self._events_of(worker)]
+            yield from found
+            if found or time.monotonic() >= deadline:
+                return
+            time.sleep(0.02)
+
+    def _events_of(self, worker: _Worker) -> Iterator[Event]:
+        while True:
+            try:
+                line = worker.lines.get_nowait()
+            except queue.Empty:
+                break
+            if line is None:
+                yield from self._died(worker, *_cause_of_death(worker.process))
+                return
+            worker.last_sign = time.monotonic()
+            event = json.loads(line)
+            if event["event"] == "step":
+                yield Step(event["number"], event["step"], event["of"], event["loss"])
+            elif event["event"] == "rung":
+                yield Rung(event["number"], Observation.from_json(event["observation"]))
+            elif event["event"] == "ended":
+                worker.trial = None
+                yield Ended(event["number"], TrialState(event["state"]), event["reason"], event["seconds"])
+        if worker.trial is not None and time.monotonic() - worker.last_sign > self._silence_seconds:
+            yield from self._died(worker, TrialState.FAILED, f"no sign of life for {self._silence_seconds:.0f} s")
+
+    def _died(self, worker: _Worker, state: TrialState, reason: str) -> Iterator[Event]:
+        trial, seconds = worker.trial, time.monotonic() - worker.started
+        self._replace(worker)
+        if trial is not None:
+            yield Ended(trial.number, state, reason, seconds)
+
+    def _replace(self, worker: _Worker) -> None:
+        self._stop(worker)
+        self._start_worker(worker.device, calibrate=False)
+
+    def _worker_of(self, number: int) -> _Worker:
+        return next(w for w in self._workers if w.trial is not None and w.trial.number == number)
+
+    def _stop(self, worker: _Worker) -> None:
+        if worker in self._workers:
+            self._workers.remove(worker)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(worker.process.pid, signal.SIGKILL)
+        worker.process.wait()
+        for pipe in (worker.process.stdin, worker.process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+
+    def close(self) -> None:
+        """End all workers, whatever they are doing."""
+        for worker in list(self._workers):
+            self._stop(worker)
+
+
+def _read(process: subprocess.Popen[str], lines: queue.Queue[str | None]) -> None:
+    assert process.stdout is not None
+    with contextlib.suppress(ValueError, OSError):
+        for line in process.stdout:
+            lines.put(line)
+    lines.put(None)
+
+
+def _last_words(process: subprocess.Popen[str]) -> str:
+    code = process.poll()
+    return "no answer" if code is None else f"signal {-code}" if code < 0 else f"exit code {code}"
+
+
+def _cause_of_death(process: subprocess.Popen[str]) -> tuple[TrialState, str]:
+    code = process.wait()
+    if code == -signal.SIGKILL:
+        return TrialState.INFEASIBLE, "worker killed by signal 9, which is how systems end a process that is out of memory"
+    if code < 0:
+        return TrialState.FAILED, f"worker died of signal {-code} ({signal.Signals(-code).name})"
+    return TrialState.FAILED, f"worker ended with exit code {code}"

@@ -1,0 +1,282 @@
+"""Base model, data and task loaded once; trials trained on them one after another.
+
+Between trials the base model is given back bit for bit (`build.unadapt`), the head and all random
+numbers start from the trial's seed, and every trial of a seed sees the same batches in the same
+order, so that a trial's numbers do not depend on what ran before it.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+from autopeft_searchspace.build import adapt, unadapt
+from autopeft_searchspace.configuration import Configuration
+
+from autopeft.adapter_files import save_adapter
+from autopeft.batches import training_batches
+from autopeft.data import read_data
+from autopeft.device import autocast, environment, find_device, find_precision
+from autopeft.meters import measure_peak
+from autopeft.models.load import load_task_model, load_tokenizer
+from autopeft.models.roles import find_shape
+from autopeft.spec import StudySpec
+from autopeft.tasks import Predictions, task_for
+from autopeft.training import Diverged, Progress, Recipe, make_optimizer, train, train_step
+from autopeft.trial import Measurement, Observation, TrialSpec, TrialState
+
+CALIBRATION_STEPS = 3
+CALIBRATION_LAYERS_RANK = 16
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended. test: scores on the test split where they were asked for."""
+
+    state: TrialState
+    reason: str = ""
+    seconds: float = 0.0
+
+
+class Workbench:
+    """Raises AutopeftError where model or data cannot be used."""
+
+    def __init__(self, spec: StudySpec, folder: Path, device: str) -> None:
+        self.spec, self.folder = spec, folder
+        self.device = find_device(device)
+        self.splits = read_data(spec.data, spec.task, folder)
+        self.task = task_for(spec.task, self.splits)
+        self.tokenizer = load_tokenizer(spec.model, folder)
+        self.model = load_task_model(spec, self.task, folder, self.tokenizer).to(self.device)
+        self.model.set_base_dropout(spec.training.base_dropout)
+        self.shape = find_shape(self.model.backbone, spec.model.roles)
+        self.train_set = self._encode(self.splits.train)
+        self.search_set = self._encode(self.splits.search)
+        self.confirm_set = self._encode(self.splits.confirm)
+        self._recipe: Recipe | None = None
+
+    def _encode(self, examples: Sequence[Any]) -> Any:
+        return self.task.encode(examples, self.tokenizer, self.spec.data.max_length)
+
+    def recipe(self, total_steps: int) -> Recipe:
+        """The recipe of this study for runs of `total_steps`."""
+        training = self.spec.training
+        return Recipe(
+            base=self.spec.model.base,
+            head=self.model.head_kind,
+            metric=self.spec.quality,
+            data=self.splits.sha256,
+            max_length=self.spec.data.max_length,
+            longest=max(e.length for e in self.train_set),
+            device_type=self.device.type,
+            precision=find_precision(self.spec.precision, self.device),
+            batch_size=training.batch_size,
+            total_steps=total_steps,
+            warmup_share=training.warmup_share,
+            weight_decay=training.weight_decay,
+            clip_norm=training.clip_norm,
+            base_dropout=training.base_dropout,
+        )
+
+    def prepare(self, threads: int | None, *, calibrate: bool) -> dict[str, Any]:
+        """Settle the thread count and say what was loaded; `calibrate` also times steps.
+
+        Returns shape, environment, data counts, threads, longest example and, where calibrated,
+        `seconds_per_step` and `evaluation_seconds` of LoRA r=16 on all linear layers.
+        """
+        if self.device.type == "cpu":
+            torch.set_num_threads(threads or self._best_thread_count())
+        found: dict[str, Any] = {
+            "shape": self.shape.to_json(),
+            "environment": environment(self.device),
+            "data": {"sha256": self.splits.sha256, "counts": self.splits.counts, "labels": list(self.splits.labels)},
+            "threads": torch.get_num_threads(),
+            "recipe": vars(self.recipe(0)),
+        }
+        if calibrate:
+            step, evaluation = self._time_steps()
+            found.update(seconds_per_step=step, evaluation_seconds=evaluation)
+        return found
+
+    def _best_thread_count(self) -> int:
+        """On a busy machine several threads can be slower than one: try both."""
+        most = torch.get_num_threads()
+        if most == 1:
+            return 1
+        seconds = {}
+        for count in (most, 1):
+            torch.set_num_threads(count)
+            seconds[count] = self._time_steps(evaluate=False)[0]
+        return min(seconds, key=lambda count: seconds[count])
+
+    def _time_steps(self, *, evaluate: bool = True) -> tuple[float, float]:
+        """(seconds per training step, seconds per evaluation on the search split)."""
+        from autopeft.baselines import baselines
+
+        configuration = next((c for label, c in baselines(self.shape, 0) if "all linear" in label), Configuration((), 1e-3))
+        recipe = self.recipe(CALIBRATION_STEPS + 1)
+        batches = self._batches(recipe, seed=0)
+        marks: list[float] = []
+        self._build(configuration, seed=0)
+        try:
+            train(
+                self.model,
+                lambda step: self._loss(batches[step]),
+                recipe,
+                0.0,
+                [recipe.total_steps],
+                lambda progress: True,
+                lambda progress: marks.append(time.perf_counter()),
+            )
+            evaluation = 0.0
+            if evaluate:
+                part = self.search_set[: max(1, len(self.search_set) // 4)]
+                start = time.perf_counter()
+                self._predict(part)
+                evaluation = (time.perf_counter() - start) * len(self.search_set) / len(part)
+        finally:
+            self._restore()
+        return (marks[-1] - marks[0]) / (len(marks) - 1), evaluation
+
+    def _batches(self, recipe: Recipe, seed: int) -> list[list[int]]:
+        return training_batches([e.length for e in self.train_set], recipe.batch_size, recipe.total_steps, seed)
+
+    def _loss(self, indices: Sequence[int]) -> torch.Tensor:
+        batch = self.task.collate([self.train_set[i] for i in indices], self.model.pad_id, self.device)
+        return self.task.loss(self.model, batch)
+
+    def _predict(self, encoded: Any) -> Predictions:
+        recipe = self.recipe(0)
+        with autocast(recipe.device_type, recipe.precision):
+            return self.task.predict(self.model, encoded, self.spec.training.evaluation_batch_size, self.device)
+
+    def _build(self, configuration: Configuration, seed: int) -> None:
+        torch.manual_seed(seed)
+        self.model.reset_head(seed)
+        self.model.backbone = adapt(
+            self.model.backbone,
+            configuration,
+            self.shape,
+            task_type=self.model.task_type,
+            modules_to_save=self.model.modules_to_save,
+        ).to(self.device)
+        self.model.open_head()
+
+    def _restore(self) -> None:
+        self.model.backbone = unadapt(self.model.backbone)
+        for parameter in self.model.parameters():
+            parameter.grad = None
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def run(
+        self,
+        trial: TrialSpec,
+        at_rung: Callable[[Observation], bool],
+        at_step: Callable[[int, float], None] = lambda step, loss: None,
+        *,
+        at_end: Callable[[Workbench], None] = lambda bench: None,
+    ) -> Outcome:
+        """Train one configuration; never raises for what a trial can do wrong.
+
+        at_rung: gets the observation at each rung and says whether to go on.
+        at_end: called with the trained model in place, before it is taken apart.
+        """
+        start = time.perf_counter()
+        recipe = self.recipe(trial.rungs[-1])
+        stopped_at: list[int] = []
+
+        def measure(progress: Progress) -> bool:
+            training_seconds = time.perf_counter() - start
+            observation = self._observe(trial, recipe, progress, training_seconds)
+            go_on = at_rung(observation)
+            if not go_on and not observation.is_final:
+                stopped_at.append(progress.step)
+            return go_on
+
+        try:
+            self._build(trial.configuration, trial.seed)
+            batches = self._batches(recipe, trial.seed)
+            train(
+                self.model,
+                lambda step: self._loss(batches[step]),
+                recipe,
+                trial.configuration.learning_rate,
+                trial.rungs,
+                measure,
+                lambda progress: at_step(progress.step, progress.losses[-1][1]),
+            )
+            if not stopped_at:
+                at_end(self)
+            state, reason = TrialState.COMPLETE, ""
+            if stopped_at:
+                state, reason = TrialState.EARLY_STOPPED, f"stopped at step {stopped_at[0]} of {recipe.total_steps}"
+        except Diverged as error:
+            state, reason = TrialState.INFEASIBLE, f"diverged: {error}"
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            state, reason = TrialState.INFEASIBLE, f"out of memory: {str(error).splitlines()[0] if str(error) else 'allocation failed'}"
+        except RuntimeError as error:
+            if "not enough memory" in str(error) or "can't allocate" in str(error):
+                state, reason = TrialState.INFEASIBLE, f"out of memory: {str(error).splitlines()[0]}"
+            else:
+                state, reason = _failure(error)
+        except Exception as error:
+            state, reason = _failure(error)
+        finally:
+            self._restore()
+        return Outcome(state, reason, time.perf_counter() - start)
+
+    def _observe(self, trial: TrialSpec, recipe: Recipe, progress: Progress, seconds: float) -> Observation:
+        metric, unit = self.spec.quality, ""
+        evaluation_start = time.perf_counter()
+        measurements = {f"search.{metric}": self.task.score(metric, self._predict(self.search_set), self.search_set)}
+        measurements["train_seconds"] = Measurement(seconds, "s")
+        measurements["evaluation_seconds"] = Measurement(time.perf_counter() - evaluation_start, "s")
+        if progress.step == recipe.total_steps:
+            measurements[f"confirm.{metric}"] = self.task.score(metric, self._predict(self.confirm_set), self.confirm_set)
+            if trial.save_to:
+                stored = save_adapter(self.model, trial.configuration, Path(trial.save_to), self.splits.labels)
+                measurements["stored_bytes"] = Measurement(float(stored), "bytes")
+            measurements["measured_peak_memory_bytes"] = Measurement(float(self._peak(recipe)), "bytes")
+        return Observation(
+            key=trial.configuration.key,
+            seed=trial.seed,
+            step=progress.step,
+            total_steps=recipe.total_steps,
+            recipe=recipe_hash(recipe),
+            measurements=measurements,
+            curve=tuple(progress.losses),
+        )
+
+    def _peak(self, recipe: Recipe) -> int:
+        """Peak memory of training steps on the reference batch: the longest examples there are.
+
+        The steps have a learning rate of zero, so that the model stays as it is.
+        """
+        parameters = [p for p in self.model.parameters() if p.requires_grad]
+        optimizer = make_optimizer(parameters, 0.0, 0.0)
+        order = sorted(range(len(self.train_set)), key=lambda i: -self.train_set[i].length)[: recipe.batch_size]
+        self.model.train()
+
+        def step() -> None:
+            train_step(lambda: self._loss(order), optimizer, parameters, recipe)
+
+        return measure_peak(step, self.device)
+
+
+def recipe_hash(recipe: Recipe) -> str:
+    """Twelve hexadecimal digits that are equal for equal recipes."""
+    return sha256(repr(sorted(vars(replace(recipe)).items())).encode()).hexdigest()[:12]
+
+
+def _failure(error: Exception) -> tuple[TrialState, str]:
+    traceback.print_exc()
+    return TrialState.FAILED, f"{type(error).__name__}: {error}".splitlines()[0]

@@ -1,0 +1,126 @@
+"""The one training loop: AdamW, linear warm-up and decay, clipping, rungs. For every adapter type.
+
+The schedule always spans `total_steps`; a rung only cuts it short (it is not re-tuned per rung).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from autopeft.device import autocast
+
+
+class Diverged(Exception):
+    """The loss became infinite or not a number."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What decides the numbers of a run apart from configuration and seed (see `spec.TrainSpec`).
+
+    longest: tokens of the longest training example, of which the reference batch consists.
+    data: hash of the data and of how they were split.
+    """
+
+    base: str
+    head: str
+    metric: str
+    data: str
+    max_length: int
+    longest: int
+    device_type: str
+    precision: str
+    batch_size: int
+    total_steps: int
+    warmup_share: float
+    weight_decay: float
+    clip_norm: float
+    base_dropout: bool
+
+
+def rate_factor(step: int, total_steps: int, warmup_share: float) -> float:
+    """Share of the peak learning rate used for optimiser step `step` (0-based): linear up, linear down.
+
+    >>> [round(rate_factor(s, 10, 0.2), 3) for s in (0, 1, 2, 9)]
+    [0.5, 1.0, 1.0, 0.125]
+    """
+    warmup = math.floor(total_steps * warmup_share)
+    if step < warmup:
+        return (step + 1) / warmup
+    return (total_steps - step) / max(1, total_steps - warmup)
+
+
+@dataclass
+class Progress:
+    """Where a run stands. losses: (step, loss) pairs, steps counted from 1."""
+
+    step: int = 0
+    losses: list[tuple[int, float]] = field(default_factory=list)
+
+
+def make_optimizer(parameters: Sequence[nn.Parameter], learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
+    """AdamW; matrices decay, vectors (biases, norms, scalings) do not."""
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=learning_rate)
+
+
+def train_step(
+    loss_of: Callable[[], Tensor], optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], recipe: Recipe
+) -> float:
+    """One forward, backward, clip and update; returns the loss. Raises `Diverged` before the update."""
+    with autocast(recipe.device_type, recipe.precision):
+        loss = loss_of()
+    value = float(loss.detach())
+    if not math.isfinite(value):
+        raise Diverged(f"loss is {value}")
+    loss.backward()
+    norm = nn.utils.clip_grad_norm_(parameters, recipe.clip_norm)
+    if not torch.isfinite(norm):
+        raise Diverged("gradients are not finite")
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return value
+
+
+def train(
+    model: nn.Module,
+    loss_of: Callable[[int], Tensor],
+    recipe: Recipe,
+    learning_rate: float,
+    rungs: Sequence[int],
+    at_rung: Callable[[Progress], bool],
+    at_step: Callable[[Progress], None] = lambda progress: None,
+) -> Progress:
+    """Train what requires gradients in `model` up to the last rung, or the one that says stop.
+
+    loss_of: step (0-based) -> mean loss of that step's batch.
+    at_rung: called after each step count in `rungs`; returns whether to go on.
+    Raises `Diverged` where loss or gradients stop being finite.
+    """
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = make_optimizer(parameters, learning_rate, recipe.weight_decay)
+    progress = Progress()
+    for rung in rungs:
+        model.train()
+        while progress.step < rung:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate * rate_factor(progress.step, recipe.total_steps, recipe.warmup_share)
+            step = progress.step
+            try:
+                loss = train_step(lambda step=step: loss_of(step), optimizer, parameters, recipe)  # type: ignore[misc]
+            except Diverged as why:
+                raise Diverged(f"{why} at step {step + 1}") from None
+            progress.step += 1
+            progress.losses.append((progress.step, loss))
+            at_step(progress)
+        if not at_rung(progress):
+            break
+    return progress

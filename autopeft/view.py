@@ -1,0 +1,104 @@
+"""The Optuna study inside a study's database: a view of the ledger, one Optuna trial per trial.
+
+Optuna's dashboard, importances and samplers read it unchanged. COMPLETE trials carry values,
+EARLY_STOPPED ones are PRUNED with their rung values as attributes, INFEASIBLE and FAILED ones FAIL.
+The view can be thrown away and made again; nothing reads it back into the ledger.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import optuna
+from autopeft_searchspace.configuration import Value
+from autopeft_searchspace.space import OutsideSpace, Space
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.trial import TrialState as OptunaState
+
+from autopeft.spec import StudySpec
+from autopeft.trial import Trial, TrialState
+
+STATES = {
+    TrialState.RUNNING: OptunaState.RUNNING,
+    TrialState.COMPLETE: OptunaState.COMPLETE,
+    TrialState.EARLY_STOPPED: OptunaState.PRUNED,
+    TrialState.INFEASIBLE: OptunaState.FAIL,
+    TrialState.FAILED: OptunaState.FAIL,
+}
+
+
+class View:
+    """Keeps the Optuna study `spec.name` in step with the ledger's trials."""
+
+    def __init__(self, url: str, spec: StudySpec, space: Space) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._spec, self._space = spec, space
+        storage = optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}})
+        self.study = optuna.create_study(
+            storage=storage,
+            study_name=spec.name,
+            directions=[o.direction for o in spec.objectives],
+            load_if_exists=True,
+        )
+        self.study.set_metric_names([o.name for o in spec.objectives])
+        self._storage = storage
+
+    def update(self, trials: tuple[Trial, ...]) -> None:
+        """Add the trials the view lacks and end those that ended since."""
+        known = self.study.get_trials(deepcopy=False)
+        for trial in trials:
+            if trial.number >= len(known):
+                self._add(trial)
+            elif known[trial.number].state is OptunaState.RUNNING and trial.state.finished:
+                self._end(known[trial.number]._trial_id, trial)
+
+    def _add(self, trial: Trial) -> None:
+        params, distributions = parameters(trial, self._space)
+        attributes = {"configuration": trial.configuration.in_words(), "origin": trial.origin.value, "label": trial.label}
+        attributes.update(trial.computed)
+        frozen = optuna.trial.create_trial(
+            state=OptunaState.RUNNING, params=params, distributions=distributions, user_attrs={k: v for k, v in attributes.items() if v != ""}
+        )
+        trial_id = self._storage.create_new_trial(self.study._study_id, template_trial=frozen)
+        if trial.state.finished:
+            self._end(trial_id, trial)
+
+    def _end(self, trial_id: int, trial: Trial) -> None:
+        for name, content in _attributes(trial, self._spec.quality).items():
+            self._storage.set_trial_user_attr(trial_id, name, content)
+        values = [trial.value(o.name, self._spec.quality) for o in self._spec.objectives]
+        complete = trial.state is TrialState.COMPLETE and all(v is not None for v in values)
+        self._storage.set_trial_state_values(trial_id, STATES[trial.state], [v.value for v in values if v] if complete else None)
+
+
+def parameters(trial: Trial, space: Space) -> tuple[dict[str, Value], dict[str, BaseDistribution]]:
+    """Active dimensions of a trial as people read them; none where the space cannot express it."""
+    try:
+        values = space.values(trial.configuration)
+    except OutsideSpace:
+        return {}, {}
+    distributions: dict[str, BaseDistribution] = {}
+    for name in values:
+        dimension = space.by_name[name]
+        numbers = [v for v in dimension.values if isinstance(v, float)]
+        if len(numbers) > 1:
+            distributions[name] = FloatDistribution(min(numbers), max(numbers), log=dimension.log)
+        else:
+            distributions[name] = CategoricalDistribution(dimension.values)
+    return values, distributions
+
+
+def _attributes(trial: Trial, quality: str) -> dict[str, Any]:
+    rungs = {
+        f"{quality} at step {o.step} of {o.total_steps}": m.value
+        for o in trial.observations
+        if (m := o.measurements.get(f"search.{quality}")) is not None and not o.is_final
+    }
+    found: dict[str, Any] = {"state": trial.state.value, "seconds": round(trial.seconds, 2), **rungs}
+    if trial.reason:
+        found["reason"] = trial.reason
+    last = trial.final()
+    for name, measurement in last.measurements.items() if last else ():
+        found[name] = json.loads(json.dumps(measurement.value))
+    return found

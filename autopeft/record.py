@@ -6,6 +6,7 @@ result, so that every report can be made again from what the repository keeps.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,16 +15,20 @@ from typing import Any
 from autopeft_searchspace.shape import ModelShape
 
 from autopeft.errors import AutopeftError
+from autopeft.ledger import DATABASE, Ledger
+from autopeft.recorded import ENVIRONMENT, OBSERVATIONS, read_csv
 from autopeft.spec import StudySpec
+from autopeft.spec_file import read_spec
 from autopeft.trial import Origin, Trial, TrialState
+
+SPEC = "study.yaml"
 
 
 @dataclass(frozen=True)
 class StudyRecord:
-    """folder: of the study. environment: versions, device, seeds, data hash and counts, recipe,
-    total steps, limits in numbers (`maximum_parameters`, `maximum_memory_bytes`), memory of full
-    fine-tuning (`full_memory_bytes`), seconds used. picks: name (`best`, `knee`,
-    `smallest-within-1se`) -> trial number."""
+    """folder: of the study. environment: what `search` wrote down: `environment` (versions, device),
+    `data` (sha256, counts, labels), `recipe`, `threads`, `total_steps`, `limits`
+    (`maximum_parameters`, `maximum_memory_bytes`), `full_memory_bytes`, `seconds_used`, `axes`."""
 
     folder: Path
     spec: StudySpec
@@ -35,7 +40,7 @@ class StudyRecord:
         for trial in self.trials:
             if trial.number == number:
                 return trial
-        raise AutopeftError(f"study {self.folder} has no trial {number}; it has 0..{len(self.trials) - 1}")
+        raise AutopeftError(f"study {self.folder} has no trial {number}; it has 0 to {len(self.trials) - 1}")
 
     @property
     def complete(self) -> tuple[Trial, ...]:
@@ -45,3 +50,27 @@ class StudyRecord:
     def head_only(self) -> Trial | None:
         """The complete baseline that trains the head alone, if there is one."""
         return next((t for t in self.complete if t.origin is Origin.BASELINE and not t.configuration.components), None)
+
+
+def read(folder: Path) -> StudyRecord:
+    """The study in `folder`; AutopeftError where there is none."""
+    if not folder.is_dir():
+        raise AutopeftError(f"there is no study folder {folder}")
+    if (folder / DATABASE).exists():
+        with Ledger(folder, read_only=True) as ledger:
+            return from_ledger(ledger, folder)
+    if not (folder / OBSERVATIONS).exists():
+        raise AutopeftError(f"{folder} holds no study: neither {DATABASE} nor {OBSERVATIONS} is there")
+    spec, _ = read_spec(folder / SPEC)
+    environment = json.loads((folder / ENVIRONMENT).read_text("utf-8"))
+    trials = read_csv((folder / OBSERVATIONS).read_text("utf-8"))
+    return StudyRecord(folder, spec, ModelShape.from_json(environment["shape"]), environment, trials)
+
+
+def from_ledger(ledger: Ledger, folder: Path) -> StudyRecord:
+    """The record of an open ledger."""
+    environment = ledger.fact("environment")
+    if environment is None:
+        raise AutopeftError(f"study {folder} was made but never started; run `autopeft search` on it")
+    spec = StudySpec.model_validate(ledger.fact("spec"))
+    return StudyRecord(folder, spec, ModelShape.from_json(environment["shape"]), environment, ledger.trials())

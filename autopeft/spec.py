@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from autopeft.errors import near
+
 METRICS: dict[str, tuple[str, ...]] = {
     "classification": ("accuracy", "macro_f1", "matthews"),
     "regression": ("pearson", "spearman"),
@@ -64,7 +66,7 @@ class TaskSpec(Part):
         if not self.metric:
             object.__setattr__(self, "metric", names[0])
         if self.metric not in names:
-            raise ValueError(f"metric of {self.kind} must be one of {', '.join(names)}, it is {self.metric!r}")
+            raise ValueError(f"metric of {self.kind} must be one of {', '.join(names)}, it is {self.metric!r}{near(self.metric, names)}")
         try:
             groups = re.compile(self.answer_pattern).groups
         except re.error as error:
@@ -166,7 +168,7 @@ class StudySpec(Part):
         allowed = (self.task.metric, *COMPUTED)
         for objective in self.objectives:
             if objective.name not in allowed:
-                raise ValueError(f"objective must be one of {', '.join(allowed)}, it is {objective.name!r}")
+                raise ValueError(f"objective must be one of {', '.join(allowed)}, it is {objective.name!r}{near(objective.name, allowed)}")
             if objective.direction != DIRECTIONS[objective.name]:
                 raise ValueError(f"objective {objective.name} must be {DIRECTIONS[objective.name]}d, direction is {objective.direction}")
         if names[0] != self.task.metric or len(set(names)) != len(names) or len(names) < 2:

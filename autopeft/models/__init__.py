@@ -1,0 +1,1 @@
+"""Base models: loading them, and which of their modules plays which role."""

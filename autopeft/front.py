@@ -202,7 +202,7 @@ def objective_values(trials: Sequence[Trial], spec: StudySpec, split: Split = "s
     return kept, np.array(rows, dtype=float).reshape(len(kept), len(spec.objectives))
 
 
-def front(trials: Sequence[Trial], spec: StudySpec, split: Split = "search") -> tuple[int, ...]:
+def front_numbers(trials: Sequence[Trial], spec: StudySpec, split: Split = "search") -> tuple[int, ...]:
     """Numbers of the trials on the Pareto front, ascending."""
     kept, values = objective_values(trials, spec, split)
     on = non_dominated(values * [sign(o.name) for o in spec.objectives])

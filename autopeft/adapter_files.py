@@ -1,8 +1,8 @@
 """A trained adapter on disk: what peft saves, the task head beside it, and the configuration.
 
-    adapter_config.json, adapter_model.safetensors   as peft writes them (none for head only)
-    head.safetensors, head.json                      the task head where it is ours (mean pooling)
-    configuration.json                               for `autopeft.apply`
+adapter_config.json, adapter_model.safetensors   as peft writes them (none for head only)
+head.safetensors, head.json                      the task head where it is ours (mean pooling)
+configuration.json                               for `autopeft.apply`
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from autopeft_searchspace.configuration import Configuration
 from peft import PeftModel
 
 from autopeft.models.head import TaskModel
+from autopeft_searchspace.configuration import Configuration
 
 
 def save_adapter(model: TaskModel, configuration: Configuration, folder: Path, labels: Sequence[str]) -> int:

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sql
-from autopeft_searchspace.configuration import Configuration
 
 from autopeft.errors import AutopeftError
 from autopeft.trial import Observation, Origin, Trial, TrialState
+from autopeft_searchspace.configuration import Configuration
 
 DATABASE = "study.db"
 FORMAT = 1

@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from autopeft_searchspace.shape import ModelShape
-
 from autopeft.errors import AutopeftError
 from autopeft.ledger import DATABASE, Ledger
 from autopeft.recorded import ENVIRONMENT, OBSERVATIONS, read_csv
 from autopeft.spec import StudySpec
 from autopeft.spec_file import read_spec
 from autopeft.trial import Origin, Trial, TrialState
+from autopeft_searchspace.shape import ModelShape
 
 SPEC = "study.yaml"
 
@@ -61,7 +60,7 @@ def read(folder: Path) -> StudyRecord:
             return from_ledger(ledger, folder)
     if not (folder / OBSERVATIONS).exists():
         raise AutopeftError(f"{folder} holds no study: neither {DATABASE} nor {OBSERVATIONS} is there")
-    spec, _ = read_spec(folder / SPEC)
+    spec, _ = read_spec(folder / SPEC, environ={})
     environment = json.loads((folder / ENVIRONMENT).read_text("utf-8"))
     trials = read_csv((folder / OBSERVATIONS).read_text("utf-8"))
     return StudyRecord(folder, spec, ModelShape.from_json(environment["shape"]), environment, trials)

@@ -13,9 +13,8 @@ import io
 import json
 from collections.abc import Iterable, Sequence
 
-from autopeft_searchspace.configuration import Configuration
-
 from autopeft.trial import Measurement, Observation, Origin, Trial, TrialState
+from autopeft_searchspace.configuration import Configuration
 
 OBSERVATIONS = "observations.csv"
 ENVIRONMENT = "environment.json"

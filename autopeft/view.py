@@ -11,13 +11,13 @@ import json
 from typing import Any
 
 import optuna
-from autopeft_searchspace.configuration import Value
-from autopeft_searchspace.space import OutsideSpace, Space
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState as OptunaState
 
 from autopeft.spec import StudySpec
 from autopeft.trial import Trial, TrialState
+from autopeft_searchspace.configuration import Value
+from autopeft_searchspace.space import OutsideSpace, Space
 
 STATES = {
     TrialState.RUNNING: OptunaState.RUNNING,
@@ -58,7 +58,10 @@ class View:
         attributes = {"configuration": trial.configuration.in_words(), "origin": trial.origin.value, "label": trial.label}
         attributes.update(trial.computed)
         frozen = optuna.trial.create_trial(
-            state=OptunaState.RUNNING, params=params, distributions=distributions, user_attrs={k: v for k, v in attributes.items() if v != ""}
+            state=OptunaState.RUNNING,
+            params=params,
+            distributions=distributions,
+            user_attrs={k: v for k, v in attributes.items() if v != ""},
         )
         trial_id = self._storage.create_new_trial(self.study._study_id, template_trial=frozen)
         if trial.state.finished:

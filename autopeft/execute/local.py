@@ -71,18 +71,19 @@ class _Worker:
 
 
 class LocalExecutor:
-    """silence_seconds: a trial whose worker says nothing for so long is ended as hung.
-    threads: of each CPU worker, None to find out. log: file that workers write their output to."""
+    """log: file that workers write their output to. silence_seconds: a trial whose worker says nothing
+    for so long is ended as hung; infinite until it is set."""
 
-    def __init__(self, spec: StudySpec, folder: Path, devices: list[str], log: Path, *, silence_seconds: float) -> None:
+    def __init__(self, spec: StudySpec, folder: Path, devices: list[str], log: Path) -> None:
         self._spec, self._folder, self._devices, self._log = spec, folder, devices, log
-        self._silence_seconds = silence_seconds
+        self.silence_seconds = float("inf")
         self._workers: list[_Worker] = []
         self._threads: int | None = None
 
     def start(self, threads: int | None, *, calibrate: bool) -> dict[str, Any]:
         """Start all workers; returns what the first one found out (`Workbench.prepare`).
 
+        threads: of each CPU worker, None to find out which count is fastest.
         Raises the AutopeftError that a worker met while loading model and data.
         """
         self._threads = threads
@@ -128,6 +129,10 @@ class LocalExecutor:
             raise getattr(autopeft.errors, answer["kind"])(answer["message"])
         return answer["prepared"]
 
+    def __len__(self) -> int:
+        """Number of trials that can run at once."""
+        return len(self._devices)
+
     @property
     def free(self) -> int:
         """Number of trials that can be submitted now."""
@@ -148,9 +153,11 @@ class LocalExecutor:
         worker.last_sign = time.monotonic()
         worker.send(command="go_on", value=go_on)
 
-    def abort(self, number: int) -> None:
-        """Kill the worker that runs a trial, and start another."""
-        self._replace(self._worker_of(number))
+    def stop(self, number: int) -> float:
+        """Kill the worker that runs a trial, for good; returns the seconds that the trial had run."""
+        worker = self._worker_of(number)
+        self._stop(worker)
+        return time.monotonic() - worker.started
 
     def events(self, seconds: float) -> Iterator[Event]:
         """What happened, waiting up to `seconds` for something to happen."""
@@ -180,8 +187,8 @@ class LocalExecutor:
             elif event["event"] == "ended":
                 worker.trial = None
                 yield Ended(event["number"], TrialState(event["state"]), event["reason"], event["seconds"])
-        if worker.trial is not None and time.monotonic() - worker.last_sign > self._silence_seconds:
-            yield from self._died(worker, TrialState.FAILED, f"no sign of life for {self._silence_seconds:.0f} s")
+        if worker.trial is not None and time.monotonic() - worker.last_sign > self.silence_seconds:
+            yield from self._died(worker, TrialState.FAILED, f"no sign of life for {self.silence_seconds:.0f} s")
 
     def _died(self, worker: _Worker, state: TrialState, reason: str) -> Iterator[Event]:
         trial, seconds = worker.trial, time.monotonic() - worker.started

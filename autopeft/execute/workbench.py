@@ -17,8 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from autopeft_searchspace.build import adapt, unadapt
-from autopeft_searchspace.configuration import Configuration
 
 from autopeft.adapter_files import save_adapter
 from autopeft.batches import training_batches
@@ -31,6 +29,8 @@ from autopeft.spec import StudySpec
 from autopeft.tasks import Predictions, task_for
 from autopeft.training import Diverged, Progress, Recipe, make_optimizer, train, train_step
 from autopeft.trial import Measurement, Observation, TrialSpec, TrialState
+from autopeft_searchspace.build import adapt, unadapt
+from autopeft_searchspace.configuration import Configuration
 
 CALIBRATION_STEPS = 3
 CALIBRATION_LAYERS_RANK = 16

@@ -1,0 +1,359 @@
+"""The coordinator of a search: proposes, submits, decides at rungs, and writes the ledger.
+
+    while the budget lasts:  propose -> ledger.add -> executor.submit
+                             rung    -> ledger.observe -> go on or stop
+                             ended   -> ledger.end -> view, progress
+    then: replicates of the picks, report, clean-up
+
+Everything is decided from the ledger, so that a killed search goes on where it stood.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+from autopeft import files, front, promotion, report, study_folder
+from autopeft.budget import Budget
+from autopeft.dashboard import annotate
+from autopeft.device import find_devices
+from autopeft.errors import DataError, NoFeasibleTrial, NothingFits
+from autopeft.execute.local import Ended, LocalExecutor, Rung, Step
+from autopeft.ledger import Ledger, observation_of
+from autopeft.memory import MemoryPredictor
+from autopeft.plan import Limits, find_limits, find_rungs, find_total_steps
+from autopeft.proposals import Proposals, initial_trials
+from autopeft.record import SPEC, StudyRecord, from_ledger
+from autopeft.recorded import ENVIRONMENT, OBSERVATIONS, write_csv
+from autopeft.samplers.suggest import SpaceExhausted
+from autopeft.spec import StudySpec
+from autopeft.spec_file import dump_spec, relocate
+from autopeft.spending import Spending
+from autopeft.trial import Observation, Trial, TrialSpec, TrialState
+from autopeft.view import View
+from autopeft_searchspace.configuration import Configuration
+from autopeft_searchspace.shape import ModelShape
+from autopeft_searchspace.space import Space, build_space, trainable_parameters
+
+FEWEST_SILENT_SECONDS = 180.0
+REFERENCE = "LoRA r=8 on q,v"
+"""The baseline that picks are compared with; replicated like them."""
+
+
+class Progress(Protocol):
+    """What a search tells while it runs."""
+
+    def plan(self, lines: list[str]) -> None: ...
+    def say(self, text: str) -> None: ...
+    def step(self, number: int, step: int, of: int, loss: float) -> None: ...
+    def update(self, record: StudyRecord, spending: Spending, ended: Trial | None) -> None: ...
+
+
+def search(spec: StudySpec, folder: Path, study: Path, progress: Progress, *, fresh: bool = False) -> StudyRecord:
+    """Run or resume the search that `spec` describes in the folder `study`.
+
+    folder: what relative paths in the spec start from.
+    Raises AutopeftError (of spec, data and model before anything is written; `NothingFits`,
+    `StudyLocked`, `NoFeasibleTrial`) and KeyboardInterrupt, after which the study can be resumed.
+    """
+    start = time.monotonic()
+    spec = relocate(spec, folder, study)
+    budget = Budget.parse(spec.budget)
+    with study_folder.opened(study):
+        known = None if fresh else study_folder.stored_environment(spec, study)
+        executor = LocalExecutor(spec, study, find_devices(spec.device), study / "worker.log")
+        try:
+            progress.say("loading model and data" if known is None else "resuming the study: loading model and data")
+            prepared = executor.start(known and known["threads"], calibrate=known is None)
+            environment, space = _settle(spec, budget, prepared, known)
+            if fresh:
+                study_folder.clear(study)
+            memory = MemoryPredictor(spec, space, study)
+            environment["full_memory_bytes"] = memory.full().peak
+            _check_something_fits(space, memory, Limits(**environment["limits"]))
+            if not (study / SPEC).exists():
+                dump_spec(spec, study / SPEC, study)
+            with Ledger(study) as ledger:
+                ledger.set_fact("spec", spec.model_dump(mode="json"))
+                ledger.set_fact("environment", environment)
+                spending = Spending(budget, environment, spec.seeds.replicates, len(executor), start)
+                return _Coordinator(spec, study, ledger, executor, environment, space, memory, spending, progress).run()
+        finally:
+            executor.close()
+
+
+def _settle(spec: StudySpec, budget: Budget, prepared: dict[str, Any], known: dict[str, Any] | None) -> tuple[dict[str, Any], Space]:
+    """The study's environment (what it was made with, completed with what this run found) and space."""
+    shape = ModelShape.from_json(prepared["shape"])
+    space = build_space(spec.space.preset, shape, spec.space.change)
+    limits = asdict(find_limits(spec, shape.total_parameters))
+    if known is not None:
+        if known["data"]["sha256"] != prepared["data"]["sha256"]:
+            raise DataError("the data changed since this study was made; start again with --fresh, or give another folder with --study")
+        return {**known, "limits": limits, "environment": prepared["environment"]}, space
+    examples = prepared["data"]["counts"]["train"]
+    steps = find_total_steps(spec, budget, examples, prepared["seconds_per_step"], prepared["evaluation_seconds"])
+    settled = {
+        "recipe": {**prepared["recipe"], "total_steps": steps},
+        "total_steps": steps,
+        "rungs": list(find_rungs(spec, steps)),
+        "limits": limits,
+        "initial": initial_trials(budget),
+        "baseline_trials": budget.trials,
+        "seconds_used": 0.0,
+        "axes": None,
+    }
+    return {**prepared, **settled}, space
+
+
+def _check_something_fits(space: Space, memory: MemoryPredictor, limits: Limits) -> None:
+    """Raise NothingFits where not even training the head alone is within the memory limit, or no
+    adapter of the space within the parameter limit."""
+    least = memory.exact(Configuration((), 1e-3)).peak
+    if problem := limits.problem(front.smallest_adapter(space), least):
+        raise NothingFits(f"nothing of space {space.name!r} fits: even the smallest configuration needs {problem}")
+
+
+class _Coordinator:
+    """One run of a search. Holds nothing that the ledger could not tell again."""
+
+    def __init__(
+        self,
+        spec: StudySpec,
+        study: Path,
+        ledger: Ledger,
+        executor: LocalExecutor,
+        environment: dict[str, Any],
+        space: Space,
+        memory: MemoryPredictor,
+        spending: Spending,
+        progress: Progress,
+    ) -> None:
+        self.spec, self.study, self.ledger, self.executor = spec, study, ledger, executor
+        self.environment, self.space, self.memory = environment, space, memory
+        self.spending, self.progress = spending, progress
+        self.limits = Limits(**environment["limits"])
+        self.rungs: tuple[int, ...] = tuple(environment["rungs"])
+        self.view = View(ledger.url, spec, space)
+        self.notes: dict[int, str] = {}
+        self.interrupted = False
+        known: dict[str, Callable[[Configuration], float]] = {
+            "trainable_parameters": lambda c: float(trainable_parameters(c, space.shape)),
+            "peak_memory_bytes": memory.fast,
+        }
+        self.proposals = Proposals(spec, space, known, self.limits, environment["initial"], environment["baseline_trials"])
+        executor.silence_seconds = max(FEWEST_SILENT_SECONDS, 100 * environment["seconds_per_step"], 20 * environment["evaluation_seconds"])
+
+    def run(self) -> StudyRecord:
+        self.view.update(self.ledger.trials())
+        self.progress.plan(self._plan())
+        try:
+            with self._patient_interrupt():
+                self._search()
+                self._replicate()
+        finally:
+            self._save_environment()
+        self._finish()
+        if self.interrupted:
+            raise KeyboardInterrupt
+        record = from_ledger(self.ledger, self.study)
+        if not record.complete:
+            reasons = "; ".join(sorted({t.reason for t in record.trials if t.reason})) or "none was run"
+            raise NoFeasibleTrial(f"none of {len(record.trials)} trials could be used: {reasons}")
+        return record
+
+    # Search
+
+    def _search(self) -> None:
+        waiting = [t for t in self.ledger.trials() if t.state is TrialState.RUNNING]
+        while True:
+            while self.executor.free and not self.interrupted:
+                trial = waiting.pop(0) if waiting else self._enter_next()
+                if trial is None:
+                    break
+                self._submit(trial, self.spec.seeds.search)
+            if not self.executor.running:
+                return
+            for event in self.executor.events(1.0):
+                if isinstance(event, Step):
+                    self.progress.step(event.number, event.step, event.of, event.loss)
+                elif isinstance(event, Rung):
+                    self._at_rung(event.number, event.observation)
+                else:
+                    self._ended(event)
+            if self.spending.overdrawn:
+                for number in self.executor.running:
+                    seconds = self.executor.stop(number)
+                    self._ended(Ended(number, TrialState.EARLY_STOPPED, "the time budget ended", seconds))
+                return
+
+    def _enter_next(self) -> Trial | None:
+        """The next new trial, entered as RUNNING; None where budget or space are at their end."""
+        while self.spending.allows_another(trials := self.ledger.trials(), len(self.executor.running)):
+            try:
+                configuration, origin, label = self.proposals.next(trials)
+            except SpaceExhausted as why:
+                self.progress.say(str(why))
+                return None
+            computed = {
+                "trainable_parameters": float(trainable_parameters(configuration, self.space.shape)),
+                "peak_memory_bytes": float(self.memory.exact(configuration).peak),
+            }
+            number = self.ledger.add(configuration, origin, label, computed, datetime.now(UTC).isoformat(timespec="seconds"))
+            problem = self.limits.problem(computed["trainable_parameters"], computed["peak_memory_bytes"])
+            if not problem:
+                trials = self.ledger.trials()
+                self.view.update(trials)
+                return trials[number]
+            self._ended(Ended(number, TrialState.INFEASIBLE, problem, 0.0))
+        return None
+
+    def _submit(self, trial: Trial, seed: int) -> None:
+        replicate = seed != self.spec.seeds.search
+        rungs = self.rungs[-1:] if replicate else self.rungs
+        save_to = None if replicate else str(self._adapter_folder(trial.number))
+        self.executor.submit(TrialSpec(trial.number, trial.configuration, seed, rungs, save_to))
+        self.progress.step(trial.number, 0, rungs[-1], float("nan"))
+
+    def _at_rung(self, number: int, observation: Observation) -> None:
+        trials = self.ledger.trials()
+        go_on = True
+        if not observation.is_final:
+            decision = promotion.decide(trials[number], observation, trials, self.spec)
+            self.notes[number], go_on = decision.reason, decision.go_on
+        self.ledger.observe(number, observation)
+        self.executor.answer(number, go_on)
+
+    def _ended(self, event: Ended) -> None:
+        self.ledger.end(event.number, event.state, reason=event.reason, note=self.notes.pop(event.number, ""), seconds=event.seconds)
+        trials = self.ledger.trials()
+        if self.environment["axes"] is None:
+            axes = front.study_axes(self.spec, self.space, trials, self.environment["full_memory_bytes"])
+            self.environment["axes"] = axes.to_json() if axes else None
+        self._save_environment()
+        self.view.update(trials)
+        self.progress.update(from_ledger(self.ledger, self.study), self.spending, trials[event.number])
+
+    # Replicates: the picks and the reference baseline are trained again with other seeds
+
+    def _replicate(self) -> None:
+        wanted = self._wanted_replicates()
+        if wanted and not self.interrupted:
+            self.progress.say(f"confirming the picks: {len(wanted)} more runs with other seeds")
+        while wanted or self.executor.running:
+            while wanted and self.executor.free and not self.interrupted:
+                if not self.spending.allows_replicate(self.ledger.trials()):
+                    self.progress.say(f"the time budget ended before {len(wanted)} replicates")
+                    wanted = []
+                    break
+                self._submit(*wanted.pop(0))
+            if self.interrupted:
+                wanted = []
+            for event in self.executor.events(1.0):
+                if isinstance(event, Step):
+                    self.progress.step(event.number, event.step, event.of, event.loss)
+                elif isinstance(event, Rung):
+                    self._at_rung(event.number, event.observation)
+                else:
+                    self._ended_replicate(event)
+            if self.spending.overdrawn:
+                for number in self.executor.running:
+                    self.ledger.spend(number, self.executor.stop(number))
+                return
+
+    def _wanted_replicates(self) -> list[tuple[Trial, int]]:
+        """(trial, seed) not yet observed, so that each trial gets its first replicate before any its second."""
+        trials = self.ledger.trials()
+        if self.environment["axes"] is None:
+            return []
+        numbers = dict.fromkeys(front.picks(trials, self.spec, front.Axes.from_json(self.environment["axes"])).values())
+        references = [t for t in trials if t.label.startswith(REFERENCE) and t.state is TrialState.COMPLETE]
+        if references:
+            quality = self.spec.quality
+            best = max(references, key=lambda t: front.sign(quality) * m.value if (m := t.value(quality, quality)) else float("-inf"))
+            numbers[best.number] = None
+        first = self.spec.seeds.search + 1
+        return [
+            (trials[number], seed)
+            for seed in range(first, first + self.spec.seeds.replicates)
+            for number in numbers
+            if (last := trials[number].final()) and not observation_of(trials, last.key, seed, last.step, last.recipe)
+        ]
+
+    def _ended_replicate(self, event: Ended) -> None:
+        self.ledger.spend(event.number, event.seconds)
+        if event.state is not TrialState.COMPLETE:
+            self.progress.say(f"a replicate of trial {event.number} ended {event.state}: {event.reason}")
+        self._save_environment()
+        self.progress.update(from_ledger(self.ledger, self.study), self.spending, None)
+
+    # Around
+
+    def _plan(self) -> list[str]:
+        trials, environment = self.ledger.trials(), self.environment
+        each = self.spending.seconds_each(trials)
+        remaining = self.spending.remaining(trials)
+        counts = environment["data"]["counts"]
+        lines = [
+            f"study {self.study}: {len(trials)} trials so far, budget {self.spending.budget}"
+            + ("" if remaining is None else f", about {remaining / 60:.0f} min to go"),
+            f"model {self.spec.model.base}: {self.space.shape.total_parameters / 1e6:.1f} M parameters, {self.space.shape.layers} layers",
+            f"data: {counts['train']:,} to train, {counts['search']:,} to search, {counts['confirm']:,} to confirm",
+            f"space {self.space.name!r}: {float(self.space.cardinality):.3g} configurations of {', '.join(self.space.types)}",
+            f"trial: {environment['total_steps']} steps of {self.spec.training.batch_size}, about {each:.0f} s "
+            f"on {environment['environment']['device_name']}, {environment['recipe']['precision']}",
+        ]
+        return lines + [f"left out: {name}, {why}" for name, why in self.space.left_out.items()]
+
+    def _adapter_folder(self, number: int) -> Path:
+        return self.study / "trials" / str(number) / "adapter"
+
+    def _save_environment(self) -> None:
+        self.environment["seconds_used"] = self.spending.seconds
+        self.ledger.set_fact("environment", self.environment)
+
+    def _finish(self) -> None:
+        """Keep the adapters of the front, write the plain files and the report."""
+        record = from_ledger(self.ledger, self.study)
+        keep = {*front.front_numbers(record.trials, self.spec), *_pick_numbers(record)}
+        for trial in record.trials:
+            if trial.number not in keep:
+                shutil.rmtree(self._adapter_folder(trial.number), ignore_errors=True)
+        files.write_json(self.study / ENVIRONMENT, dict(record.environment))
+        files.write_text(self.study / OBSERVATIONS, write_csv(record.trials))
+        if record.complete:
+            annotate(self.view.study, record)
+            report.write(record, self.study / study_folder.REPORT)
+
+    @contextmanager
+    def _patient_interrupt(self) -> Iterator[None]:
+        """Ctrl-C once lets what runs finish; twice, or SIGTERM, stops at once and leaves it to be run again."""
+
+        def handle(number: int, frame: FrameType | None) -> None:
+            if self.interrupted or number == signal.SIGTERM:
+                raise KeyboardInterrupt
+            self.interrupted = True
+            self.progress.say("finishing what runs; press Ctrl-C again to stop at once")
+
+        try:
+            before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        except ValueError:  # not in the main thread, which alone gets signals
+            before = {}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _pick_numbers(record: StudyRecord) -> list[int]:
+    axes = record.environment["axes"]
+    return list(front.picks(record.trials, record.spec, front.Axes.from_json(axes)).values()) if axes else []

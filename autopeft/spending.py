@@ -1,0 +1,73 @@
+"""What a study has used of its budget, and whether it holds another trial."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from autopeft.budget import Budget
+from autopeft.plan import seconds_per_trial
+from autopeft.trial import Trial
+
+SLACK_SHARE, SLACK_SECONDS = 0.05, 60.0
+"""A time budget may be overrun by this share or by this many seconds, whichever is more."""
+SHARE_FOR_REPLICATES = 0.25
+
+
+class Spending:
+    """start: `time.monotonic()` when this run of the search began. environment: the study's."""
+
+    def __init__(self, budget: Budget, environment: Mapping[str, Any], replicates: int, devices: int, start: float) -> None:
+        self.budget = budget
+        self._start, self._before = start, float(environment["seconds_used"])
+        self._steps, self._seconds_per_step = environment["total_steps"], environment["seconds_per_step"]
+        self._evaluation_seconds = environment["evaluation_seconds"]
+        self._on_gpu = environment["recipe"]["device_type"] == "cuda"
+        self._replicates, self._devices = replicates, devices
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of this and earlier runs of the study."""
+        return self._before + time.monotonic() - self._start
+
+    def gpu_hours(self, trials: Sequence[Trial]) -> float:
+        return sum(t.seconds for t in trials) / 3600 if self._on_gpu else 0.0
+
+    def seconds_each(self, trials: Sequence[Trial]) -> float:
+        """Expected wall time of a full trial."""
+        return seconds_per_trial(trials, self._steps * self._seconds_per_step + 3 * self._evaluation_seconds)
+
+    def allows_another(self, trials: Sequence[Trial], running: int) -> bool:
+        """Whether a new trial, and the replicates after it, fit beside those that run."""
+        if self.budget.trials is not None and len(trials) >= self.budget.trials:
+            return False
+        each = self.seconds_each(trials)
+        if self.budget.gpu_hours is not None and self.gpu_hours(trials) + (running + 1) * each / 3600 > self.budget.gpu_hours:
+            return False
+        if self.budget.seconds is None:
+            return True
+        replicates = min(SHARE_FOR_REPLICATES * self.budget.seconds, 3 * self._replicates * each / self._devices)
+        return self.seconds + each + replicates <= self.budget.seconds
+
+    def allows_replicate(self, trials: Sequence[Trial]) -> bool:
+        each = self.seconds_each(trials)
+        if self.budget.gpu_hours is not None and self.gpu_hours(trials) + each / 3600 > self.budget.gpu_hours:
+            return False
+        return self.budget.seconds is None or self.seconds + each <= self.budget.seconds
+
+    @property
+    def overdrawn(self) -> bool:
+        """Whether what runs has to be cut off to keep the time budget within its slack."""
+        if self.budget.seconds is None:
+            return False
+        return self.seconds > self.budget.seconds + 0.8 * max(SLACK_SHARE * self.budget.seconds, SLACK_SECONDS)
+
+    def remaining(self, trials: Sequence[Trial]) -> float | None:
+        """Expected seconds until the search ends, None where the budget does not tell."""
+        by_time = None if self.budget.seconds is None else self.budget.seconds - self.seconds
+        by_trials = None
+        if self.budget.trials is not None:
+            by_trials = (self.budget.trials - len(trials)) * self.seconds_each(trials) / self._devices
+        known = [seconds for seconds in (by_time, by_trials) if seconds is not None]
+        return max(0.0, min(known)) if known else None

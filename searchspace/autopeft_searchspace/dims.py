@@ -78,3 +78,9 @@ def bit_dimension(name: str) -> Dimension:
 def powers_of_two(highest: int, lowest: int = 1) -> tuple[int, ...]:
     """lowest, 2 lowest, 4 lowest, ... up to `highest`."""
     return tuple(lowest * 2**k for k in range(int(math.log2(max(highest, lowest) / lowest)) + 1))
+
+
+def width_grid(width: int) -> tuple[int, ...]:
+    """Distinct max(1, width // 2^k) for k = 0..9, ascending: the sizes of AutoPEFT (Zhou et al., TACL
+    2024, section 3.1); ten of them at width 768."""
+    return tuple(sorted({max(1, width // 2**k) for k in range(10)}))

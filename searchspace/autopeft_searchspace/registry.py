@@ -16,7 +16,6 @@ from autopeft_searchspace.shape import ModelShape
 
 if TYPE_CHECKING:
     from peft import PeftConfig
-    from torch import nn
 
 
 @dataclass(frozen=True)

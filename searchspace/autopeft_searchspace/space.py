@@ -201,7 +201,7 @@ def check(configuration: Configuration, shape: ModelShape) -> None:
 def presets() -> dict[str, dict[str, Any]]:
     """Presets by name, as written in `presets/*.yaml`."""
     folder = resources.files("autopeft_searchspace.presets")
-    files = sorted(f for f in folder.iterdir() if f.name.endswith(".yaml"))
+    files = sorted((f for f in folder.iterdir() if f.name.endswith(".yaml")), key=lambda f: f.name)
     return {f.name.removesuffix(".yaml"): yaml.safe_load(f.read_text("utf-8")) for f in files}
 
 
@@ -210,7 +210,8 @@ def build_space(preset: str, shape: ModelShape, change: Mapping[str, Any] | None
 
     change: `types` (list of adapter types), `layers` (`bits` or `all`), `learning_rate` (`search`
         or a number), `maximum_components`, and any dimension's name with the value or the list of
-        values it is restricted to, e.g. `{"lora.size": [0, 4, 8], "serial.place": "attention"}`.
+        values it is restricted to, e.g. `{"lora.size": [0, 4, 8], "serial.place": "attention"}`, or
+        the range of its numbers, e.g. `{"prefix.size": {"maximum": 128}}`; 0 = off stays in a range.
     Raises ValueError naming the rule, the value and near names.
     """
     known = presets()
@@ -250,9 +251,22 @@ def build_space(preset: str, shape: ModelShape, change: Mapping[str, Any] | None
 
 
 def _restrict(dimension: Dimension, wanted: Any) -> Dimension:
+    if isinstance(wanted, Mapping):
+        wanted = _range(dimension, wanted)
     chosen = wanted if isinstance(wanted, list) else [wanted]
     indices = sorted({dimension.index(value) for value in chosen})
     return Dimension(dimension.name, tuple(dimension.values[i] for i in indices), dimension.ordered, dimension.log)
+
+
+def _range(dimension: Dimension, bounds: Mapping[str, Any]) -> list[Value]:
+    """Values of a dimension of numbers between `minimum` and `maximum`, and 0."""
+    if not dimension.ordered or not bounds or not set(bounds) <= {"minimum", "maximum"}:
+        raise ValueError(f"dimension {dimension.name!r} takes values or, of numbers, minimum and maximum; it was given {dict(bounds)}")
+    low, high = bounds.get("minimum", -math.inf), bounds.get("maximum", math.inf)
+    kept = [value for value in dimension.values if not value or low <= float(value) <= high]
+    if not any(kept):
+        raise ValueError(f"dimension {dimension.name!r} has no value in {dict(bounds)}; it has {list(dimension.values)}")
+    return kept
 
 
 def _near(name: str, names: Mapping[str, Any]) -> str:

@@ -1,0 +1,132 @@
+"""Bottleneck adapters: a small network beside a frozen module, serial (on its output) or parallel (on its input).
+
+With D: width -> size, U: size -> width and f = relu:
+
+    serial    h = F(x); h + U f(D h)     Houlsby et al., ICML 2019, section 2.1; after one sub-layer, Pfeiffer et al., EACL 2021
+    parallel  F(x) + U f(D x)            He et al., ICLR 2022, section 3.3 (there with a scale)
+
+F is the feed-forward or the attention of a block, taken before dropout, residual and layer norm; x is
+what it reads. U starts at zero, so that both start as the base model.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from autopeft_searchspace.checks import check_options, check_roles
+from autopeft_searchspace.configuration import Component, Value
+from autopeft_searchspace.dims import Dimension, bit_dimension, choice_dimension, size_dimension, width_grid
+from autopeft_searchspace.registry import AdapterType, Supports, register
+from autopeft_searchspace.shape import LinearShape, ModelShape
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+
+ENDS = {"feed_forward": ("ff_out",), "attention": ("o",)}
+"""Place -> role of the module whose output the sub-layer ends with."""
+STARTS = {"feed_forward": ("ff_in",), "attention": ("q", "qkv")}
+"""Place -> roles of the module, the first that exists, whose input the sub-layer starts with."""
+
+
+def _module(roles: Sequence[str], layer: int, shape: ModelShape) -> LinearShape:
+    """The module of the first of `roles` that the model has; `check` has seen to it that it has one."""
+    return next(shape.modules[role][layer] for role in roles if role in shape.modules)
+
+
+class Bottleneck(AdapterType):
+    """What serial and parallel bottlenecks share; they differ in what they read."""
+
+    supports = Supports(merge=False, quantised_base=True, layers=True, roles=False, identity_at_start=True, plain_peft=False)
+    reads: ClassVar[Mapping[str, Sequence[str]]]
+
+    def _places(self, shape: ModelShape) -> list[str]:
+        return [place for place in ENDS if {*ENDS[place]} & {*shape.roles} and {*self.reads[place]} & {*shape.roles}]
+
+    def _modules(self, component: Component, layer: int, shape: ModelShape) -> tuple[LinearShape, LinearShape]:
+        """The module whose data is read, and the one whose output is added to."""
+        place = str(component.options["place"])
+        return _module(self.reads[place], layer, shape), _module(ENDS[place], layer, shape)
+
+    @abstractmethod
+    def _width_read(self, start: LinearShape) -> int:
+        """Features of the data that D reads."""
+
+    def unavailable(self, shape: ModelShape) -> str | None:
+        return None if self._places(shape) else "neither its feed-forward nor its attention ends in a module that was recognised"
+
+    def dimensions(self, shape: ModelShape) -> Sequence[Dimension]:
+        return (
+            size_dimension(f"{self.name}.size", width_grid(shape.width)),
+            choice_dimension(f"{self.name}.place", self._places(shape)),
+            bit_dimension(f"{self.name}.bias"),
+        )
+
+    def component(self, values: Mapping[str, Value], layers: tuple[int, ...], shape: ModelShape) -> Component | None:
+        size = int(values.get(f"{self.name}.size", 0))
+        if not size or not layers:
+            return None
+        options = {option: values[f"{self.name}.{option}"] for option in ("place", "bias")}
+        return Component(self.name, size, layers, options=options)
+
+    def values(self, component: Component, shape: ModelShape) -> dict[str, Value]:
+        return {f"{self.name}.size": component.size, **{f"{self.name}.{option}": value for option, value in component.options.items()}}
+
+    def check(self, component: Component, shape: ModelShape) -> None:
+        check_options(component, {"place": self._places(shape), "bias": (False, True)})
+        check_roles(component, ())
+
+    def trainable_parameters(self, component: Component, shape: ModelShape) -> int:
+        """(width read + width written) * size, + size + width written with biases, per layer."""
+        total = 0
+        for layer in component.layers:
+            start, end = self._modules(component, layer, shape)
+            total += (self._width_read(start) + end.d_out) * component.size
+            total += component.size + end.d_out if component.options["bias"] else 0
+        return total
+
+    def default_learning_rate(self, component: Component, shape: ModelShape) -> float:
+        rate = 2e-3 * (64 / component.size) ** 0.25 * (384 / shape.width) ** 0.5
+        return float(min(max(rate, 2e-4), 1e-2))
+
+    def peft_config(self, component: Component, shape: ModelShape) -> PeftConfig | None:
+        return None
+
+
+@register
+class SerialBottleneck(Bottleneck):
+    name = "serial"
+    title = "Bottleneck after a sub-layer"
+    source = "Houlsby et al., ICML 2019 (arXiv 1902.00751); Pfeiffer et al., EACL 2021 (arXiv 2005.00247)"
+    reads = ENDS
+
+    def _width_read(self, start: LinearShape) -> int:
+        return start.d_out
+
+    def attach(self, component: Component, shape: ModelShape) -> Mapping[str, Any]:
+        from autopeft_searchspace.tuners.parts import SerialPart
+
+        ends = [self._modules(component, layer, shape)[1] for layer in component.layers]
+        return {end.path: SerialPart(end.d_out, component.size, end.d_out, bool(component.options["bias"])) for end in ends}
+
+
+@register
+class ParallelBottleneck(Bottleneck):
+    name = "parallel"
+    title = "Bottleneck beside a sub-layer"
+    source = "He et al., ICLR 2022 (arXiv 2110.04366)"
+    reads = STARTS
+
+    def _width_read(self, start: LinearShape) -> int:
+        return start.d_in
+
+    def attach(self, component: Component, shape: ModelShape) -> Mapping[str, Any]:
+        from autopeft_searchspace.tuners.parts import ParallelPart, TapPart
+
+        parts: dict[str, Any] = {}
+        for layer in component.layers:
+            start, end = self._modules(component, layer, shape)
+            parts[start.path] = tap = TapPart()
+            parts[end.path] = ParallelPart(tap, start.d_in, component.size, end.d_out, bool(component.options["bias"]))
+        return parts

@@ -54,7 +54,8 @@ class Progress(Protocol):
     def plan(self, lines: list[str]) -> None: ...
     def say(self, text: str) -> None: ...
     def step(self, number: int, step: int, of: int, loss: float) -> None: ...
-    def update(self, record: StudyRecord, spending: Spending, ended: Trial | None) -> None: ...
+    def started(self, trial: Trial, record: StudyRecord) -> None: ...
+    def ended(self, trial: Trial, record: StudyRecord) -> None: ...
 
 
 def search(spec: StudySpec, folder: Path, study: Path, progress: Progress, *, fresh: bool = False) -> StudyRecord:
@@ -221,7 +222,7 @@ class _Coordinator:
         rungs = self.rungs[-1:] if replicate else self.rungs
         save_to = None if replicate else str(self._adapter_folder(trial.number))
         self.executor.submit(TrialSpec(trial.number, trial.configuration, seed, rungs, save_to))
-        self.progress.step(trial.number, 0, rungs[-1], float("nan"))
+        self.progress.started(trial, from_ledger(self.ledger, self.study))
 
     def _at_rung(self, number: int, observation: Observation) -> None:
         trials = self.ledger.trials()
@@ -240,7 +241,7 @@ class _Coordinator:
             self.environment["axes"] = axes.to_json() if axes else None
         self._save_environment()
         self.view.update(trials)
-        self.progress.update(from_ledger(self.ledger, self.study), self.spending, trials[event.number])
+        self.progress.ended(trials[event.number], from_ledger(self.ledger, self.study))
 
     # Replicates: the picks and the reference baseline are trained again with other seeds
 
@@ -293,7 +294,8 @@ class _Coordinator:
         if event.state is not TrialState.COMPLETE:
             self.progress.say(f"a replicate of trial {event.number} ended {event.state}: {event.reason}")
         self._save_environment()
-        self.progress.update(from_ledger(self.ledger, self.study), self.spending, None)
+        record = from_ledger(self.ledger, self.study)
+        self.progress.ended(record.trial(event.number), record)
 
     # Around
 

@@ -57,12 +57,12 @@ class Workbench:
         self.model = load_task_model(spec, self.task, folder, self.tokenizer).to(self.device)
         self.model.set_base_dropout(spec.training.base_dropout)
         self.shape = find_shape(self.model.backbone, spec.model.roles)
-        self.train_set = self._encode(self.splits.train)
-        self.search_set = self._encode(self.splits.search)
-        self.confirm_set = self._encode(self.splits.confirm)
+        self.train_set = self.encode(self.splits.train)
+        self.search_set = self.encode(self.splits.search)
+        self.confirm_set = self.encode(self.splits.confirm)
         self._recipe: Recipe | None = None
 
-    def _encode(self, examples: Sequence[Any]) -> Any:
+    def encode(self, examples: Sequence[Any]) -> Any:
         return self.task.encode(examples, self.tokenizer, self.spec.data.max_length)
 
     def recipe(self, total_steps: int) -> Recipe:
@@ -139,7 +139,7 @@ class Workbench:
             if evaluate:
                 part = self.search_set[: max(1, len(self.search_set) // 4)]
                 start = time.perf_counter()
-                self._predict(part)
+                self.predict(part)
                 evaluation = (time.perf_counter() - start) * len(self.search_set) / len(part)
         finally:
             self._restore()
@@ -152,7 +152,7 @@ class Workbench:
         batch = self.task.collate([self.train_set[i] for i in indices], self.model.pad_id, self.device)
         return self.task.loss(self.model, batch)
 
-    def _predict(self, encoded: Any) -> Predictions:
+    def predict(self, encoded: Any) -> Predictions:
         recipe = self.recipe(0)
         with autocast(recipe.device_type, recipe.precision):
             return self.task.predict(self.model, encoded, self.spec.training.evaluation_batch_size, self.device)
@@ -235,13 +235,13 @@ class Workbench:
         return Outcome(state, reason, time.perf_counter() - start)
 
     def _observe(self, trial: TrialSpec, recipe: Recipe, progress: Progress, seconds: float) -> Observation:
-        metric, unit = self.spec.quality, ""
+        metric = self.spec.quality
         evaluation_start = time.perf_counter()
-        measurements = {f"search.{metric}": self.task.score(metric, self._predict(self.search_set), self.search_set)}
+        measurements = {f"search.{metric}": self.task.score(metric, self.predict(self.search_set), self.search_set)}
         measurements["train_seconds"] = Measurement(seconds, "s")
         measurements["evaluation_seconds"] = Measurement(time.perf_counter() - evaluation_start, "s")
         if progress.step == recipe.total_steps:
-            measurements[f"confirm.{metric}"] = self.task.score(metric, self._predict(self.confirm_set), self.confirm_set)
+            measurements[f"confirm.{metric}"] = self.task.score(metric, self.predict(self.confirm_set), self.confirm_set)
             if trial.save_to:
                 stored = save_adapter(self.model, trial.configuration, Path(trial.save_to), self.splits.labels)
                 measurements["stored_bytes"] = Measurement(float(stored), "bytes")

@@ -1,0 +1,88 @@
+"""The ledger keeps what it was told, once, and gives it back; so do the plain files."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from autopeft.errors import AutopeftError
+from autopeft.ledger import DATABASE, Ledger, observation_of
+from autopeft.recorded import read_csv, write_csv
+from autopeft.trial import Measurement, Observation, Origin, Trial, TrialState
+from autopeft_searchspace.configuration import Component, Configuration
+
+LORA = Configuration((Component("lora", 8, (0, 2), ("q", "v"), {"alpha": 16}),), 0.005)
+HEAD = Configuration((), 0.005)
+
+
+def observation(seed: int = 0, step: int = 4, value: float = 0.1 + 0.2) -> Observation:
+    measurements = {"search.accuracy": Measurement(value, "", 0.01), "train_seconds": Measurement(1.5, "s")}
+    return Observation(LORA.key, seed, step, 4, "recipe", measurements, ((1, 0.5), (2, 0.25)))
+
+
+def filled(folder: Path) -> tuple[Trial, ...]:
+    with Ledger(folder) as ledger:
+        assert ledger.add(HEAD, Origin.BASELINE, "head only", {"trainable_parameters": 0.0}, "2026-01-01T00:00:00+00:00") == 0
+        assert ledger.add(LORA, Origin.SAMPLER, "", {"trainable_parameters": 12.0}, "2026-01-01T00:00:01+00:00") == 1
+        for o in (observation(step=2), observation(), observation(seed=1)):
+            ledger.observe(1, o)
+        ledger.end(0, TrialState.FAILED, reason='worker died, "badly"\nthen more', seconds=2.0)
+        ledger.end(1, TrialState.COMPLETE, note="ran on", seconds=0.1)
+        ledger.spend(1, 0.2)
+        return ledger.trials()
+
+
+def test_what_was_told_comes_back_after_reopening(tmp_path: Path) -> None:
+    told = filled(tmp_path)
+    with Ledger(tmp_path, read_only=True) as ledger:
+        trials = ledger.trials()
+    assert trials == told
+    assert [t.state for t in trials] == [TrialState.FAILED, TrialState.COMPLETE]
+    assert trials[1].configuration == LORA
+    assert trials[1].observations == (observation(step=2), observation(), observation(seed=1))
+    assert trials[1].seconds == pytest.approx(0.3)
+    assert trials[1].value("accuracy", "accuracy") == Measurement(0.1 + 0.2, "", 0.01)
+
+
+def test_the_same_observation_is_kept_once_and_unchanged(tmp_path: Path) -> None:
+    filled(tmp_path)
+    with Ledger(tmp_path) as ledger:
+        ledger.observe(1, observation(value=0.9))
+        found = observation_of(ledger.trials(), LORA.key, 0, 4, "recipe")
+    assert found == observation()
+
+
+def test_a_configuration_is_entered_once(tmp_path: Path) -> None:
+    filled(tmp_path)
+    with Ledger(tmp_path) as ledger, pytest.raises(Exception, match="UNIQUE"):
+        ledger.add(LORA, Origin.SAMPLER, "", {}, "")
+
+
+def test_a_study_of_another_format_is_refused(tmp_path: Path) -> None:
+    with Ledger(tmp_path) as ledger:
+        ledger.set_fact("format", 99)
+    with pytest.raises(AutopeftError, match="format 99"):
+        Ledger(tmp_path, read_only=True)
+
+
+def test_reading_needs_a_study_and_cannot_write(tmp_path: Path) -> None:
+    with pytest.raises(AutopeftError, match="holds no study"):
+        Ledger(tmp_path, read_only=True)
+    filled(tmp_path)
+    with Ledger(tmp_path, read_only=True) as ledger, pytest.raises(Exception, match="readonly"):
+        ledger.set_fact("x", 1)
+
+
+def test_the_database_is_in_wal_mode_and_sound(tmp_path: Path) -> None:
+    filled(tmp_path)
+    connection = sqlite3.connect(tmp_path / DATABASE)
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    connection.close()
+
+
+def test_csv_gives_back_the_trials_it_was_made_from(tmp_path: Path) -> None:
+    trials = filled(tmp_path)
+    assert read_csv(write_csv(trials)) == trials

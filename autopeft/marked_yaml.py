@@ -77,7 +77,12 @@ def read_value(text: str) -> Any:
 
 def write(data: Mapping[str, Any]) -> str:
     """YAML text that `read` gives back as `data`."""
-    return yaml.dump(dict(data), Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
+    return yaml.dump(dict(data), Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=None, width=10_000)
+
+
+def write_value(value: str | float | bool) -> str:
+    """One value in a line, quoted where `read` would otherwise take it for something else."""
+    return write({"v": value}).removeprefix("v:").strip()
 
 
 def _collect(node: yaml.Node, path: Key, source: str, places: dict[Key, str]) -> None:

@@ -83,13 +83,17 @@ def dump_spec(spec: StudySpec, path: Path, folder: Path) -> None:
 
     folder: what the paths in `spec` are relative to, as `read_spec` returned it.
     """
-    document = spec.model_dump(mode="json")
+    files.write_text(path, marked_yaml.write(relocate(spec, folder, path.parent).model_dump(mode="json")))
+
+
+def relocate(spec: StudySpec, old: Path, new: Path) -> StudySpec:
+    """`spec` with its paths, which started from the folder `old`, made relative to the folder `new`."""
+    document = spec.model_dump()
     for dotted in PATHS:
         section, name = dotted.split(".")
-        value = document[section][name]
-        if value and (absolute := Path(resolve(value, folder))).is_absolute():
-            document[section][name] = os.path.relpath(absolute, path.parent.resolve())
-    files.write_text(path, marked_yaml.write(document))
+        if (found := Path(resolve(document[section][name], old))).is_absolute():
+            document[section][name] = os.path.relpath(found, new.resolve())
+    return StudySpec.model_validate(document)
 
 
 def study_name(model: str, data: str) -> str:

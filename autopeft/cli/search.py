@@ -1,0 +1,78 @@
+"""`autopeft search`: run or resume a study."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from autopeft.cli import options
+from autopeft.cli.console import Output, verb
+
+StudyFolder = Annotated[Path | None, typer.Option("--study", help="Study folder; studies/NAME by default. Alone, it resumes that study.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Start again: what the study folder holds of an earlier search is removed.")]
+
+
+@verb
+def search(
+    out: Output,
+    spec: options.Spec = None,
+    study: StudyFolder = None,
+    model: options.Model = None,
+    data: options.Data = None,
+    task: options.Task = None,
+    name: options.Name = None,
+    budget: options.Budget = None,
+    max_memory: options.MaxMemory = None,
+    max_parameters: options.MaxParameters = None,
+    preset: options.Preset = None,
+    sampler: options.Sampler = None,
+    seed: options.Seed = None,
+    device: options.Device = None,
+    set_: options.Set = None,
+    fresh: Fresh = False,
+) -> None:
+    """Search the Pareto front; resumes where it stood.
+
+    Ctrl-C once ends the running trial, twice stops; the same command goes on later.
+    """
+    if spec is None and study is not None and model is None and data is None:
+        spec = study
+    flags = {
+        "--model": model,
+        "--data": data,
+        "--task": task,
+        "--name": name,
+        "--budget": budget,
+        "--max-memory": max_memory,
+        "--max-parameters": max_parameters,
+        "--preset": preset,
+        "--sampler": sampler,
+        "--seed": seed,
+        "--device": device,
+    }
+    found, folder = options.given_spec(spec, set_, flags)
+    study = study or Path("studies", found.name)
+
+    from autopeft.cli.progress import Bar
+    from autopeft.report.summary import pick_sentences, summarise
+    from autopeft.search import search as run
+
+    with Bar(found, quiet=out.quiet) as bar:
+        record = run(found, folder, study, bar, fresh=fresh)
+    summary = summarise(record)
+    report = study / "report.html"
+    then = f"autopeft train {shlex.quote(str(study))} --pick {summary.picks[0].names[0] if summary.picks else 'best'}"
+    out.result(
+        {
+            "study": str(study),
+            "report": str(report),
+            "picks": {name: pick.row.number for pick in summary.picks for name in pick.names},
+            "front": [row.number for row in summary.front],
+            "states": {state.value: count for state, count in summary.states.items()},
+            "next": then,
+        },
+        "\n".join([*pick_sentences(record), "", f"report  {report}", f"next    {then}"]),
+    )

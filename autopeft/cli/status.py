@@ -1,0 +1,43 @@
+"""`autopeft status`: where one study stands."""
+
+from __future__ import annotations
+
+from autopeft.cli import options
+from autopeft.cli.console import Output, pairs, table, verb
+
+
+@verb
+def status(out: Output, study: options.Study) -> None:
+    """Where a study stands.
+
+    Trials by state, budget used, hypervolume, front and picks.
+    """
+    from autopeft import record, study_folder
+    from autopeft.report import words
+    from autopeft.report.summary import pick_sentences, summarise
+
+    summary = summarise(record.read(study))
+    spec, running = summary.record.spec, study_folder.is_open(study)
+    states = {state.value: count for state, count in summary.states.items()}
+    hypervolume = summary.progress[-1].hypervolume if summary.progress else None
+    names = [o.name for o in spec.objectives]
+    data = {
+        "study": str(study),
+        "name": spec.name,
+        "running": running,
+        "budget": spec.budget,
+        "states": states,
+        "seconds": summary.seconds,
+        "hypervolume": hypervolume,
+        "front": [{"trial": row.number, "configuration": row.configuration, **row.values} for row in summary.front],
+        "picks": {name: pick.row.number for pick in summary.picks for name in pick.names},
+    }
+    head = {
+        "study": f"{spec.name} in {study}{' (running)' if running else ''}",
+        "trials": ", ".join(f"{count} {state.lower().replace('_', ' ')}" for state, count in states.items()) or "none",
+        "budget": f"{spec.budget}; used {len(summary.rows)} trials, {words.seconds(summary.seconds)}",
+        "hypervolume": "-" if hypervolume is None else f"{hypervolume:.4f}",
+    }
+    cells = [[row.number, *(words.value(n, row.values[n]) for n in names), row.configuration] for row in summary.front]
+    shown = table(["trial", *(words.name(n) for n in names), "configuration"], cells)
+    out.result(data, "\n".join([pairs(head), "", "Pareto front", shown, "", *pick_sentences(summary.record)]))

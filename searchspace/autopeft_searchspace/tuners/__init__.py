@@ -1,0 +1,1 @@
+"""Own tuners for Hugging Face peft. Nothing heavy is imported here."""

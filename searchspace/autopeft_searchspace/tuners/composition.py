@@ -1,0 +1,170 @@
+"""The composition tuner: up to three adapters in one model, as one tuner type of Hugging Face peft.
+
+What each adapter puts where is said by its type (`AdapterType.attach`); this file only knows parts.
+A saved composition loads with `PeftModel.from_pretrained(base, folder)` after `import autopeft`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from peft import PeftConfig, PeftType
+from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
+from peft.utils.constants import DUMMY_TARGET_MODULES
+from torch import nn
+
+from autopeft_searchspace.configuration import Component
+from autopeft_searchspace.registry import adapter_type
+from autopeft_searchspace.shape import ModelShape
+from autopeft_searchspace.tuners.parts import Call, Part, merge
+
+NAME = "autopeft_composition"
+PARTS = "composed_parts"
+
+
+@dataclass
+class CompositionConfig(PeftConfig):
+    """components: as `Component.to_json` gives them; none where only `modules_to_save` train.
+    shape: of the base model, as `ModelShape.to_json` gives it.
+    modules_to_save: modules of the model that train and are saved whole, as in peft.
+    target_modules: filled in when the adapter is built, for people to read.
+    """
+
+    components: list[dict[str, Any]] = field(default_factory=list)
+    shape: dict[str, Any] = field(default_factory=dict)
+    modules_to_save: list[str] | None = None
+    target_modules: list[str] | str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.peft_type = PeftType[NAME.upper()]
+
+    def parts(self) -> dict[str, dict[str, Part]]:
+        """New parts: path relative to the backbone -> adapter type -> part."""
+        shape = ModelShape.from_json(self.shape)
+        found: dict[str, dict[str, Part]] = {}
+        for component in map(Component.from_json, self.components):
+            for path, part in adapter_type(component.type).attach(component, shape).items():
+                found.setdefault(path, {})[component.type] = part
+        return found
+
+
+class ComposedLayer(nn.Module, BaseTunerLayer):
+    """A module of the base model with parts around it."""
+
+    adapter_layer_names = (PARTS,)
+
+    def __init__(self, base_layer: nn.Module, adapter_name: str, parts: Mapping[str, Part]) -> None:
+        super().__init__()
+        self.base_layer = base_layer
+        in_order = sorted(parts.items(), key=lambda item: (item[1].depth, item[0]))
+        self.composed_parts = nn.ModuleDict({adapter_name: nn.ModuleDict(dict(in_order))})
+        self.merged_adapters: list[str] = []
+        device = next(base_layer.parameters()).device
+        self.composed_parts.to(device)
+        self.set_adapter(adapter_name)
+
+    def active_parts(self, adapter_names: list[str] | None = None) -> list[Part]:
+        """Parts of the active adapter, innermost first."""
+        names = self.active_adapters if adapter_names is None else adapter_names
+        return [part for name in names if name in self.composed_parts for part in self.composed_parts[name].values()]
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        call: Call = self.base_layer
+        if not self.disable_adapters and not self.merged:
+            for part in self.active_parts():
+                call = partial(part.__call__, call)
+        return call(*args, **kwargs)
+
+    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
+        if not self.merged:
+            merge(self.active_parts(adapter_names), self.base_layer, 1, safe_merge)
+            self.merged_adapters = list(self.active_adapters)
+
+    def unmerge(self) -> None:
+        if self.merged:
+            merge(self.active_parts(self.merged_adapters), self.base_layer, -1)
+            self.merged_adapters = []
+
+    def unload_and_optionally_merge_module(self, merge: bool, safe_merge: bool, adapter_names: list[str] | None) -> nn.Module:
+        """The module itself again, and everything inside it (an attention module holds linear ones)."""
+        for name, inner in list(self.base_layer.named_modules()):
+            if isinstance(inner, ComposedLayer):
+                parent, _, leaf = name.rpartition(".")
+                unloaded = inner.unload_and_optionally_merge_module(merge, safe_merge, adapter_names)
+                setattr(self.base_layer.get_submodule(parent), leaf, unloaded)
+        if merge:
+            self.merge(safe_merge, adapter_names)
+        return self.base_layer
+
+    def __getattr__(self, name: str) -> Any:
+        """What the layer lacks is looked up on the module that it stands for."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "base_layer":
+                raise
+            return getattr(self.base_layer, name)
+
+
+class CompositionModel(BaseTuner):
+    """Puts the parts of a `CompositionConfig` into a model; one composition per model."""
+
+    prefix = "composed_"
+    tuner_layer_cls = ComposedLayer
+    target_module_mapping: dict[str, list[str]] = {}  # noqa: RUF012
+
+    def _check_new_adapter_config(self, config: CompositionConfig) -> None:
+        if len(self.peft_config) > 1:
+            raise ValueError(f"a model takes one composition at a time, it was given {', '.join(self.peft_config)}")
+
+    def _prepare_adapter_config(self, peft_config: CompositionConfig, model_config: dict[str, Any]) -> CompositionConfig:
+        self._waiting = peft_config.parts()
+        peft_config.target_modules = sorted(self._waiting) or DUMMY_TARGET_MODULES
+        return peft_config
+
+    def _prepare_model(self, peft_config: CompositionConfig, model: nn.Module) -> None:
+        """Where the backbone stands inside `model`; every path must be below it."""
+        names = {name for name, _ in model.named_modules()}
+        if not self._waiting:
+            return
+        first = next(iter(self._waiting))
+        roots = [name.removesuffix(first) for name in names if name == first or name.endswith(f".{first}")]
+        fitting = [root for root in roots if all(root + path in names for path in self._waiting)]
+        if len(fitting) != 1:
+            base = f"a {peft_config.shape['architecture']} of {peft_config.shape['layers']} layers"
+            raise ValueError(f"the adapter does not fit {type(model).__name__}: it was made for {base}, with modules such as {first!r}")
+        self._waiting = {fitting[0] + path: parts for path, parts in self._waiting.items()}
+
+    def _check_target_module_exists(self, peft_config: CompositionConfig, key: str) -> bool:
+        return key in self._waiting
+
+    def _create_and_replace(
+        self,
+        peft_config: CompositionConfig,
+        adapter_name: str,
+        target: nn.Module,
+        target_name: str,
+        parent: nn.Module,
+        current_key: str,
+        parameter_name: str | None = None,
+    ) -> None:
+        if isinstance(parent, ComposedLayer):  # a linear module inside an attention module that has a prefix
+            parent = parent.base_layer
+        setattr(parent, target_name, ComposedLayer(target, adapter_name, self._waiting.pop(current_key)))
+
+    def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
+        setattr(parent, child_name, new_module)  # the very module that was wrapped: nothing is to be copied
+
+    def _check_merge_allowed(self) -> None:
+        super()._check_merge_allowed()
+        parts = [part for module in self.model.modules() if isinstance(module, ComposedLayer) for part in module.active_parts()]
+        if lasting := sorted({type(part).__name__.removesuffix("Part").lower() for part in parts if not part.mergeable}):
+            raise ValueError(f"this composition cannot be merged: {', '.join(lasting)} is no change of a weight")
+
+    @classmethod
+    def _remove_adapter_name_from_key(cls, key: str, adapter_name: str) -> str:
+        return key.replace(f".{PARTS}.{adapter_name}.", f".{PARTS}.")

@@ -1,0 +1,35 @@
+"""Reports on a study, from its record alone: one HTML file, JSON, Markdown or CSV. No torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from autopeft import files
+from autopeft.errors import AutopeftError, near
+from autopeft.record import StudyRecord
+
+FORMATS = ("html", "json", "md", "csv")
+
+
+def render(record: StudyRecord, format: str = "html") -> str:
+    """The report on `record` as `html`, `json`, `md` or `csv`.
+
+    The same record gives the same text. Raises AutopeftError for any other format.
+    """
+    if format not in FORMATS:
+        raise AutopeftError(f"report format must be one of {', '.join(FORMATS)}, it is {format!r}{near(format, FORMATS)}")
+    from autopeft.report import html, plain
+    from autopeft.report.summary import summarise
+
+    summary = summarise(record)
+    renderers = {"html": html.render, "json": plain.render_json, "md": plain.render_markdown, "csv": plain.render_csv}
+    return renderers[format](summary)
+
+
+def write(record: StudyRecord, path: Path) -> Path:
+    """Write the report to `path`, in the format of its suffix (HTML where it has none); atomic.
+
+    Raises AutopeftError for a suffix that is no format, OSError where the file cannot be written.
+    """
+    files.write_text(path, render(record, path.suffix.removeprefix(".").lower() or "html"))
+    return path

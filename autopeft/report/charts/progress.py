@@ -1,0 +1,105 @@
+"""Hypervolume, and best quality within given sizes, against trials and against time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from autopeft.report import words
+from autopeft.report.charts.style import BLUE, DASHES, SERIES, SHAPES, Chart, axis, layout, scale, scatter
+from autopeft.report.summary import Summary
+from autopeft.report.tables import Cell, Column, Table, table, value_cell
+from autopeft.trial import Curve
+
+TABLE_ROWS = 40
+
+
+def hypervolume(summary: Summary) -> Chart | None:
+    points = summary.progress
+    if not points:
+        return None
+    last = points[-1]
+    content = _against_both(points, {"hypervolume": [p.hypervolume for p in points]}, [BLUE], "hypervolume")
+    return Chart(
+        "hypervolume",
+        "Progress of the front",
+        "Hypervolume is the share of the space between head only at the price of full fine-tuning and a perfect, free model "
+        "that the front covers. Flat to the right: more trials bought little.",
+        f"Line chart of the hypervolume after each of {len(points)} finished trials; it ends at {last.hypervolume:.4f}.",
+        content,
+        _table(summary, points),
+    )
+
+
+def within(summary: Summary) -> Chart | None:
+    points = summary.progress
+    sizes = [size for size in (points[-1].within if points else {}) if any(p.within[size] is not None for p in points)]
+    if not sizes:
+        return None
+    metric = summary.quality.name
+    drawn = scale(metric, [])
+    lines = {
+        f"up to {words.count(float(size))} parameters".replace(".0 ", " "): [drawn.at(p.within[size]) for p in points] for size in sizes
+    }
+    reached = ", ".join(f"{words.value(metric, points[-1].within[size])} within {_size(size)}" for size in sizes)
+    return Chart(
+        "within",
+        f"Best {summary.quality.title} within a size",
+        "Hypervolume favours tiny adapters; this is what a fixed number of trainable parameters buys.",
+        f"Step lines of the best {summary.quality.title} so far among configurations up to a number of parameters; at the end {reached}.",
+        _against_both(points, lines, [SERIES[i % len(SERIES)] for i in range(len(lines))], drawn.axis["title"]["text"]),
+        _table(summary, points),
+    )
+
+
+def _against_both(points: tuple[Curve, ...], lines: Mapping[str, Sequence[float | None]], colours: list[str], title: str) -> dict[str, Any]:
+    """Two panels with one vertical axis: against finished trials and against minutes."""
+    data = []
+    minutes = [p.seconds / 60 for p in points]
+    for i, (name, values) in enumerate(lines.items()):
+        look = {"color": colours[i], "width": 2.5, "shape": "hv", "dash": DASHES[i % len(DASHES)]}
+        end = {"color": colours[i], "size": [0] * (len(points) - 1) + [10], "symbol": SHAPES[i], "opacity": 1}
+        for number, x in enumerate(([float(p.trials) for p in points], minutes)):
+            text = [f"{name}: %{{y:.4~g}} after {p.trials} trials, {words.seconds(p.seconds)}" for p in points]
+            data.append(
+                scatter(
+                    x,
+                    values,
+                    name=name,
+                    mode="lines+markers",
+                    line=look,
+                    marker=end,
+                    legendgroup=name,
+                    showlegend=number == 0 and len(lines) > 1,
+                    xaxis="x2" if number else "x",
+                    hovertemplate=[f"{t}<extra></extra>" for t in text],
+                )
+            )
+    made = layout({"title": "finished trials", "domain": [0, 0.48]}, {"title": title})
+    made["xaxis2"] = axis("minutes of training", domain=[0.52, 1], anchor="y")
+    return {"data": data, "layout": made}
+
+
+def _table(summary: Summary, points: tuple[Curve, ...]) -> Table:
+    """At most `TABLE_ROWS` rows, evenly spread, the last among them."""
+    sizes = list(points[-1].within)
+    step = max(1, -(-len(points) // TABLE_ROWS))
+    shown = [p for i, p in enumerate(points) if (len(points) - 1 - i) % step == 0]
+    metric = summary.quality.name
+    columns = [Column("finished trials", numeric=True), Column("time", numeric=True), Column("hypervolume", numeric=True)]
+    columns += [Column(f"within {_size(size)}", numeric=True) for size in sizes]
+    rows = [
+        [
+            Cell(str(p.trials), p.trials),
+            value_cell("seconds", p.seconds),
+            Cell(f"{p.hypervolume:.4f}", p.hypervolume),
+            *(value_cell(metric, p.within[size]) for size in sizes),
+        ]
+        for p in shown
+    ]
+    return table(f"Progress of the search: hypervolume, and best {summary.quality.title} within a number of parameters", columns, rows)
+
+
+def _size(size: str) -> str:
+    """`10 k`, `1 M`: round sizes without decimals."""
+    return words.count(float(size)).replace(".00", "").replace(".0", "")

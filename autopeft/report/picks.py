@@ -1,0 +1,195 @@
+"""The verdict: which trials to train in full, and what may be claimed of them, in words.
+
+Claims rest on the confirm split and its replicates, since the best of many trials on the search split
+reads too high; where nothing was confirmed, the search split stands in and the sentence says so.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from autopeft.record import StudyRecord
+from autopeft.report import words
+from autopeft.report.rows import Comparison, Row, compare
+from autopeft.statistics import Estimate
+from autopeft.trial import TrialState
+
+HEAD_ONLY = "head-only"
+TITLES = {
+    "best": "Best quality",
+    "knee": "Knee of the front",
+    "smallest-within-1se": "Smallest within one standard error",
+    HEAD_ONLY: "Task head alone",
+}
+MEANING = {
+    "best": "the highest quality on the front",
+    "knee": "where further cost starts to buy little quality",
+    "smallest-within-1se": "the fewest weights whose quality is within one standard error of the best",
+    HEAD_ONLY: "no adapter at all",
+}
+
+
+@dataclass(frozen=True)
+class Pick:
+    """A recommended trial. names: the picks that it is. split: where `quality` was measured.
+
+    over_head, against_best: None where it is that trial itself, or where there is nothing to compare.
+    command: trains it in full; safe to paste into a POSIX shell.
+    """
+
+    names: tuple[str, ...]
+    row: Row
+    quality: Estimate
+    split: str
+    over_head: Comparison | None
+    against_best: Comparison | None
+    sentence: str
+    command: str
+
+    @property
+    def title(self) -> str:
+        titles = [TITLES.get(name, name) for name in self.names]
+        return words.joined([titles[0], *(t[0].lower() + t[1:] for t in titles[1:])])
+
+    @property
+    def meaning(self) -> str:
+        return "; ".join(MEANING[name] for name in self.names if name in MEANING)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """headline: the answer in one line. text: one to three sentences.
+
+    picks: in the order of `TITLES`; head only goes first where it is as good as anything found.
+    head_is_enough: no pick is distinguishably better than training the task head alone.
+    """
+
+    headline: str
+    text: tuple[str, ...]
+    picks: tuple[Pick, ...]
+    head_is_enough: bool
+
+
+def judge(record: StudyRecord, rows: Sequence[Row], chosen: Mapping[str, int]) -> Verdict:
+    """The verdict on a study. chosen: name of a pick -> trial number; may be empty."""
+    by_number = {row.number: row for row in rows}
+    head = by_number[record.head_only.number] if record.head_only else None
+    best = by_number[chosen["best"]] if "best" in chosen else None
+    if best is None:
+        return Verdict("Nothing to pick from yet", (_nothing(rows),), (), False)
+    names: dict[int, list[str]] = {}
+    for name in (name for name in TITLES if name in chosen):
+        names.setdefault(chosen[name], []).append(name)
+    picks = [_pick(record, tuple(own), by_number[number], head, best) for number, own in names.items()]
+    enough = head is not None and not any(pick.over_head and pick.over_head.is_better for pick in picks)
+    if enough and head and head.number not in names:
+        picks.insert(0, _pick(record, (HEAD_ONLY,), head, head, best))
+    headline, text = _enough(record, picks, head) if enough and head else _worth_it(record, picks, rows)
+    if any(pick.split == "search" for pick in picks):
+        text.append("Not all of this is confirmed: numbers of the search split read too high, as they chose the trial.")
+    return Verdict(headline, tuple(text), tuple(picks), enough)
+
+
+def recommended(picks: Sequence[Pick]) -> Pick:
+    """The smallest pick that cannot be told from the best in quality."""
+    close = [pick for pick in picks if pick.against_best is None or not pick.against_best.distinguishable]
+    return min(close, key=lambda pick: pick.row.parameters)
+
+
+def _pick(record: StudyRecord, names: tuple[str, ...], row: Row, head: Row | None, best: Row) -> Pick:
+    metric = record.spec.quality
+    quality, split = (row.confirm, "confirm") if row.confirm else (row.quality, "search")
+    assert quality is not None, "picks are complete trials"
+    over_head = compare(metric, row, head) if head and head.number != row.number else None
+    against_best = compare(metric, row, best) if best.number != row.number else None
+    which = str(row.number) if names == (HEAD_ONLY,) else names[0]
+    command = f"autopeft train {shlex.quote(str(record.folder))} --pick {which}"
+    return Pick(
+        names, row, quality, split, over_head, against_best, _sentence(record, row, quality, split, over_head, against_best), command
+    )
+
+
+def _sentence(
+    record: StudyRecord, row: Row, quality: Estimate, split: str, over_head: Comparison | None, against_best: Comparison | None
+) -> str:
+    metric = record.spec.quality
+    seeds = f"mean of {quality.seeds} seeds" if quality.seeds > 1 else "one seed"
+    interval = f"95 % interval {words.interval(metric, quality)}, {seeds}" if quality.has_interval else seeds
+    text = f"trial {row.number} ({row.configuration}) reaches {words.measured(metric, quality.value)} on the {split} split ({interval})"
+    text += f" with {costs(record, row)}"
+    if over_head:
+        text += f"; against the task head alone {over_head.in_words}"
+    if against_best:
+        text += f"; against the best pick {against_best.in_words}"
+    return f"{text}."
+
+
+def costs(record: StudyRecord, row: Row) -> str:
+    """`74 k trainable parameters (0.32 % of the base model) and 318 MB peak training memory`."""
+    share = row.parameters / record.shape.total_parameters
+    text = f"{words.count(row.parameters)} trainable parameters" + (f" ({words.share(share)} of the base model)" if share else "")
+    if memory := row.trial.computed.get("peak_memory_bytes"):
+        text += f" and {words.bytes_(memory)} peak training memory"
+    return text
+
+
+def _nothing(rows: Sequence[Row]) -> str:
+    if not rows:
+        return "No trial has started."
+    counts = {state: sum(row.trial.state is state for row in rows) for state in TrialState}
+    states = words.joined([f"{n} {state.value.lower().replace('_', ' ')}" for state, n in counts.items() if n])
+    reasons = [row.trial.reason for row in rows if row.trial.reason]
+    common = f" Most frequent reason: {max(reasons, key=reasons.count)}." if reasons else ""
+    return f"None of {words.plural(len(rows), 'trial')} is complete ({states}).{common}"
+
+
+def _enough(record: StudyRecord, picks: Sequence[Pick], head: Row) -> tuple[str, list[str]]:
+    metric = record.spec.quality
+    own = next(pick for pick in picks if pick.row.number == head.number)
+    text = [f"The task head alone reaches {_with_interval(metric, own.quality)} without a single adapter weight."]
+    others = [pick for pick in picks if pick.over_head]
+    if not others:
+        text.append("No adapter that was tried is better.")
+    else:
+        leader = next((pick for pick in others if "best" in pick.names), others[0])
+        assert leader.over_head is not None
+        words_ = words.difference(metric, leader.over_head.estimate)
+        text.append(f"The best adapter, trial {leader.row.number} ({leader.row.title}), differs by {words_}: not distinguishable.")
+    text.append("Start with the head alone; an adapter has to earn its place here with more training data or steps.")
+    return "Train the task head alone: no adapter found is distinguishably better", text
+
+
+def _worth_it(record: StudyRecord, picks: Sequence[Pick], rows: Sequence[Row]) -> tuple[str, list[str]]:
+    metric = record.spec.quality
+    chosen = recommended(picks)
+    share = chosen.row.parameters / record.shape.total_parameters
+    headline = f"{words.measured(metric, chosen.quality.value)} by training {words.share(share)} of the weights"
+    text = [
+        f"Train trial {chosen.row.number} ({chosen.row.title}): {_with_interval(metric, chosen.quality)} with {costs(record, chosen.row)}."
+    ]
+    if chosen.over_head:
+        text.append(f"Against training the task head alone: {chosen.over_head.in_words}.")
+    default = _best_default(record, rows)
+    if default and default.number == chosen.row.number:
+        text.append("It is one of the known defaults: nothing that the search found is distinguishably better.")
+    elif default and (against := compare(metric, chosen.row, default)):
+        ratio = default.parameters / chosen.row.parameters if chosen.row.parameters else 0
+        size = f", with {words.times(ratio)} times fewer parameters" if ratio >= 1.05 else ""
+        size = size or (f", with {words.times(1 / ratio)} times more parameters" if 0 < ratio <= 0.95 else "")
+        text.append(f"Against the best known default, {default.title}: {against.in_words}{size}.")
+    return headline, text
+
+
+def _best_default(record: StudyRecord, rows: Sequence[Row]) -> Row | None:
+    """The baseline with an adapter that is best on the confirm split (search split where not confirmed)."""
+    found = [(row, row.confirm or row.quality) for row in rows if row.is_baseline and row.trial.configuration.components]
+    known = [(row, estimate.value) for row, estimate in found if estimate]
+    highest = record.spec.objectives[0].direction == "maximize"
+    return max(known, key=lambda pair: pair[1] if highest else -pair[1], default=(None, 0.0))[0]
+
+
+def _with_interval(metric: str, estimate: Estimate) -> str:
+    interval = f" ({words.interval(metric, estimate)})" if estimate.has_interval else ""
+    return f"{words.measured(metric, estimate.value)}{interval}"

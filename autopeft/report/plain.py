@@ -1,0 +1,124 @@
+"""The report without pictures: JSON for programs, Markdown for people, CSV for spreadsheets."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from typing import Any
+
+from autopeft.report import words
+from autopeft.report.rows import Row
+from autopeft.report.summary import Summary
+from autopeft.report.tables import Table, baselines_table, front_table, reasons_table
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What makes a spreadsheet run the cell that starts with it."""
+
+
+def contract(summary: Summary) -> dict[str, Any]:
+    """The stable contract for other programs; every number is finite, what is unknown is None.
+
+    objectives: quality first. trials: by number; `fidelity` is the share of the steps reached.
+    front: trial numbers, ascending. picks: name -> trial number. hypervolume: after each finished trial.
+    """
+    record = summary.record
+    return {
+        "objectives": [{"name": o.name, "direction": o.direction, "unit": o.unit} for o in summary.objectives],
+        "trials": [_trial(row) for row in summary.rows],
+        "front": sorted(row.number for row in summary.front),
+        "picks": dict(summary.chosen),
+        "hypervolume": [
+            {"trials": p.trials, "seconds": _finite(p.seconds), "hypervolume": _finite(p.hypervolume), "quality_within": dict(p.within)}
+            for p in summary.progress
+        ],
+        "budget": {"limit": record.spec.budget, "trials": len(summary.rows), "seconds": _finite(summary.seconds)},
+    }
+
+
+def _trial(row: Row) -> dict[str, Any]:
+    return {
+        "number": row.number,
+        "state": row.trial.state.value,
+        "values": {name: _finite(value) for name, value in row.values.items()},
+        "standard_errors": {name: _finite(error) for name, error in row.standard_errors.items()},
+        "configuration": row.trial.configuration.to_json(),
+        "fidelity": row.fidelity,
+        "seconds": _finite(row.trial.seconds),
+        "reason": row.trial.reason,
+    }
+
+
+def render_json(summary: Summary) -> str:
+    return json.dumps(contract(summary), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def trial_note(summary: Summary, row: Row) -> str:
+    """A trial in words, as Markdown."""
+    lines = [f"**{escaped(row.title)}**", escaped(row.configuration)]
+    if row.confirm:
+        metric = summary.quality.name
+        seeds = words.plural(row.confirm.seeds, "seed")
+        lines.append(f"{words.measured(metric, row.confirm.value)}, confirm split ({words.interval(metric, row.confirm)}, {seeds})")
+    lines += [escaped(text) for text in (row.trial.reason, row.trial.note) if text]
+    lines += [f"pick: {', '.join(row.picks)}"] if row.picks else ["on the front"] if row.on_front else []
+    return "\n\n".join(lines)
+
+
+def render_csv(summary: Summary) -> str:
+    """One line per trial. Texts that a spreadsheet would run as a formula get a leading apostrophe."""
+    names = [o.name for o in summary.objectives]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    columns = ["number", "state", "origin", "label", "on_front", "picks", *names, *(f"{name}_standard_error" for name in names)]
+    writer.writerow([*columns, "fidelity", "seconds", "types", "learning_rate", "in_words", "configuration", "reason"])
+    for row in summary.rows:
+        trial = row.trial
+        cells: list[Any] = [row.number, trial.state.value, trial.origin.value, _cell(trial.label), int(row.on_front), " ".join(row.picks)]
+        cells += [_finite(row.values[name]) for name in names]
+        cells += [_finite(row.standard_errors[name]) for name in names]
+        cells += [row.fidelity, round(trial.seconds, 3), _cell("+".join(row.types)), trial.configuration.learning_rate]
+        writer.writerow([*cells, _cell(row.configuration), json.dumps(trial.configuration.to_json()), _cell(trial.reason)])
+    return text.getvalue()
+
+
+def render_markdown(summary: Summary) -> str:
+    record, verdict = summary.record, summary.verdict
+    parts = [f"# {escaped(record.spec.name)}", f"**{escaped(verdict.headline)}**", escaped(" ".join(verdict.text))]
+    for pick in verdict.picks:
+        parts += [f"## {pick.title}", escaped(pick.sentence[0].upper() + pick.sentence[1:]), f"```sh\n{pick.command}\n```"]
+    for title, table in (
+        ("Pareto front", front_table(summary)),
+        ("Baselines", baselines_table(summary)),
+        ("Trials without a result", reasons_table(summary)),
+    ):
+        if table.rows:
+            parts += [f"## {title}", _markdown_table(table)]
+    states = words.joined([f"{n} {state.value.lower().replace('_', ' ')}" for state, n in summary.states.items()])
+    used = (
+        f"{words.plural(len(summary.rows), 'trial')} ({states}), {words.seconds(summary.seconds)} of training; budget {record.spec.budget}."
+    )
+    return "\n\n".join([*parts, "## Budget", escaped(used)]) + "\n"
+
+
+def _markdown_table(table: Table) -> str:
+    lines = ["| " + " | ".join(escaped(c.title) for c in table.columns) + " |"]
+    lines.append("|" + "|".join(" ---: " if c.numeric else " --- " for c in table.columns) + "|")
+    lines += ["| " + " | ".join(escaped(cell.text) for cell in row) + " |" for row in table.rows]
+    return "\n".join(lines)
+
+
+def escaped(text: str) -> str:
+    """Text that Markdown shows as it stands: no markup, no HTML, one line."""
+    one_line = " ".join(text.split())
+    escaped = "".join(f"\\{c}" if c in "\\`*_[]|#~" else c for c in one_line)
+    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _cell(text: str) -> str:
+    return f"'{text}" if text.startswith(FORMULA) else text
+
+
+def _finite(number: float | None) -> float | None:
+    return number if number is not None and math.isfinite(number) else None

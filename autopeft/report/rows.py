@@ -1,0 +1,159 @@
+"""One row per trial, as every table and figure shows it, and how two rows compare.
+
+Quality of a row is that of the *search* split and the search's own seed, so that trials compare.
+Its `confirm` is the mean over all its seeds on the *confirm* split, which no sampler ever saw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from autopeft.record import StudyRecord
+from autopeft.report import words
+from autopeft.spec import DIRECTIONS, UNITS
+from autopeft.statistics import Estimate, difference, mean_over_seeds
+from autopeft.trial import Origin, Trial, TrialState
+
+PROPORTIONS = ("accuracy", "exact_match")
+"""Metrics that are shares of examples, whose intervals are exact."""
+
+
+@dataclass(frozen=True)
+class ObjectiveView:
+    """name, direction and unit as in the spec; title for people."""
+
+    name: str
+    direction: str
+    unit: str
+    title: str
+
+    @property
+    def better(self) -> str:
+        return "higher is better" if self.direction == "maximize" else "lower is better"
+
+
+@dataclass(frozen=True)
+class Row:
+    """values: objective -> value, None where there is none. quality: with interval, of a complete trial.
+
+    seen_quality, fidelity: quality where the search's run last stood, and the share of its steps there.
+    confirm: None where nothing was confirmed. picks: names of the picks that this trial is.
+    """
+
+    trial: Trial
+    values: Mapping[str, float | None]
+    standard_errors: Mapping[str, float | None]
+    quality: Estimate | None
+    seen_quality: float | None
+    fidelity: float | None
+    confirm: Estimate | None
+    on_front: bool
+    picks: tuple[str, ...]
+
+    @property
+    def number(self) -> int:
+        return self.trial.number
+
+    @property
+    def is_baseline(self) -> bool:
+        return self.trial.origin is Origin.BASELINE
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        return tuple(c.type for c in self.trial.configuration.components) or ("head only",)
+
+    @property
+    def configuration(self) -> str:
+        return self.trial.configuration.in_words()
+
+    @property
+    def title(self) -> str:
+        """A baseline's name, else the configuration without its learning rate."""
+        return self.trial.label or self.configuration.rpartition(";")[0]
+
+    @property
+    def parameters(self) -> float:
+        return self.trial.computed.get("trainable_parameters", 0.0)
+
+    @property
+    def seeds(self) -> int:
+        return len(self.trial.replicates())
+
+    def measured(self, name: str) -> float | None:
+        """A further measurement at the last step, e.g. `train_seconds`."""
+        last = self.trial.final()
+        found = last.measurements.get(name) if last else None
+        return found.value if found else None
+
+    def by_seed(self, name: str) -> dict[int, tuple[float, float | None]]:
+        """seed -> (value, standard error) of a measurement at the last step."""
+        found = {o.seed: o.measurements.get(name) for o in self.trial.replicates()}
+        return {seed: (m.value, m.standard_error) for seed, m in found.items() if m}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How a trial differs from another: estimate is this minus other, in the metric's own direction."""
+
+    other: Row
+    metric: str
+    estimate: Estimate
+
+    @property
+    def is_better(self) -> bool:
+        """The whole interval lies on the better side of 0."""
+        return self.estimate.low > 0 if DIRECTIONS[self.metric] == "maximize" else self.estimate.high < 0
+
+    @property
+    def distinguishable(self) -> bool:
+        return not self.estimate.contains_zero
+
+    @property
+    def in_words(self) -> str:
+        """`+1.2 points (−0.4 to +2.8): not distinguishable`."""
+        return f"{words.difference(self.metric, self.estimate)}{'' if self.distinguishable else ': not distinguishable'}"
+
+
+def objective_views(record: StudyRecord) -> tuple[ObjectiveView, ...]:
+    return tuple(ObjectiveView(o.name, o.direction, UNITS.get(o.name, ""), words.name(o.name)) for o in record.spec.objectives)
+
+
+def make_row(record: StudyRecord, trial: Trial, *, on_front: bool, chosen: Mapping[str, int]) -> Row:
+    metric = record.spec.quality
+    found = {o.name: trial.value(o.name, metric) for o in record.spec.objectives}
+    own = found[metric]
+    last = max((o for o in trial.observations if o.seed == trial.observations[0].seed), key=lambda o: o.step, default=None)
+    seen = last.measurements.get(f"search.{metric}") if last else None
+    row = Row(
+        trial=trial,
+        values={name: m.value if m else None for name, m in found.items()},
+        standard_errors={name: m.standard_error if m else None for name, m in found.items()},
+        quality=mean_over_seeds([own.value], [own.standard_error], _examples(record, "search")) if own else None,
+        seen_quality=seen.value if seen else None,
+        fidelity=last.step / last.total_steps if last else None,
+        confirm=None,
+        on_front=on_front,
+        picks=tuple(name for name, number in chosen.items() if number == trial.number),
+    )
+    return replace(row, confirm=_confirmed(record, row)) if trial.state is TrialState.COMPLETE else row
+
+
+def compare(metric: str, row: Row, other: Row) -> Comparison | None:
+    """row minus other on the confirm split, on the search split where one of them was not confirmed."""
+    for split in ("confirm", "search"):
+        own, its = (r.by_seed(f"{split}.{metric}") for r in (row, other))
+        if own and its:
+            return Comparison(other, metric, difference(own, its))
+    return None
+
+
+def _confirmed(record: StudyRecord, row: Row) -> Estimate | None:
+    found = row.by_seed(f"confirm.{record.spec.quality}").values()
+    return mean_over_seeds([v for v, _ in found], [e for _, e in found], _examples(record, "confirm")) if found else None
+
+
+def _examples(record: StudyRecord, split: str) -> int | None:
+    """Size of a split, where the metric is a share of its examples and the size was recorded."""
+    counts = record.environment.get("data", {}).get("counts", {})
+    return counts.get(split) if record.spec.quality in PROPORTIONS else None

@@ -1,0 +1,132 @@
+"""Tables of the report. A cell has a text for people and, where it is sortable by more, a number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from autopeft.report import words
+from autopeft.report.rows import Row
+from autopeft.report.summary import Summary
+from autopeft.trial import TrialState
+
+
+@dataclass(frozen=True)
+class Column:
+    title: str
+    numeric: bool = False
+
+
+@dataclass(frozen=True)
+class Cell:
+    """text: as shown. key: what it sorts by, its text where None. mark: a class for its looks."""
+
+    text: str
+    key: float | None = None
+    mark: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """caption: what the table says. Every row has one cell per column."""
+
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+def table(caption: str, columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> Table:
+    made = Table(caption, tuple(columns), tuple(tuple(row) for row in rows))
+    assert all(len(row) == len(made.columns) for row in made.rows), caption
+    return made
+
+
+def number_cell(row: Row) -> Cell:
+    return Cell(str(row.number), row.number)
+
+
+def value_cell(objective: str, number: float | None) -> Cell:
+    return Cell(words.value(objective, number), number)
+
+
+def _objective_columns(summary: Summary) -> list[Column]:
+    return [Column(o.title, numeric=True) for o in summary.objectives]
+
+
+def _objective_cells(summary: Summary, row: Row) -> list[Cell]:
+    return [value_cell(o.name, row.values[o.name]) for o in summary.objectives]
+
+
+def front_table(summary: Summary) -> Table:
+    metric = summary.quality.name
+    columns = [Column("trial", numeric=True), *_objective_columns(summary), Column("95 % interval"), Column("configuration")]
+    rows = [
+        [
+            number_cell(row),
+            *_objective_cells(summary, row),
+            Cell(words.interval(metric, row.quality) if row.quality else "–"),
+            Cell(row.configuration),
+        ]
+        for row in summary.front
+    ]
+    return table("The Pareto front: no trial is better in one objective without being worse in another", columns, rows)
+
+
+def baselines_table(summary: Summary) -> Table:
+    """Known defaults, on the confirm split, and how the best pick differs from each."""
+    metric = summary.quality.name
+    columns = [
+        Column("baseline"),
+        Column("trial", numeric=True),
+        Column("state"),
+        Column(f"{summary.quality.title}, confirm split", numeric=True),
+        Column("95 % interval"),
+        *(Column(o.title, numeric=True) for o in summary.objectives[1:]),
+        Column("best pick minus baseline"),
+    ]
+    rows = []
+    for row, comparison in summary.baselines:
+        if "best" in row.picks:
+            against = Cell("this is the best pick")
+        else:
+            against = Cell(comparison.in_words, comparison.estimate.value, mark_of(comparison.distinguishable)) if comparison else Cell("–")
+        rows.append(
+            [
+                Cell(row.title),
+                number_cell(row),
+                state_cell(row),
+                value_cell(metric, row.confirm.value if row.confirm else None),
+                Cell(words.interval(metric, row.confirm) if row.confirm else "–"),
+                *(value_cell(o.name, row.trial.computed.get(o.name)) for o in summary.objectives[1:]),
+                against,
+            ]
+        )
+    return table("Known defaults, trained with the same recipe", columns, rows)
+
+
+def reasons_table(summary: Summary) -> Table:
+    """Trials that gave no result, grouped by state and reason."""
+    groups: dict[tuple[TrialState, str], list[Row]] = {}
+    for row in summary.rows:
+        if row.trial.state in (TrialState.INFEASIBLE, TrialState.FAILED, TrialState.EARLY_STOPPED):
+            groups.setdefault((row.trial.state, row.trial.reason or row.trial.note), []).append(row)
+    rows = [
+        [
+            state_cell(found[0]),
+            Cell(reason or "–"),
+            Cell(str(len(found)), len(found)),
+            value_cell("seconds", sum(row.trial.seconds for row in found)),
+            Cell(", ".join(str(row.number) for row in found)),
+        ]
+        for (_, reason), found in sorted(groups.items(), key=lambda item: (item[0][0], -len(item[1])))
+    ]
+    columns = [Column("state"), Column("reason"), Column("trials", numeric=True), Column("time", numeric=True), Column("numbers")]
+    return table("Trials that ended without a full result, and why", columns, rows)
+
+
+def state_cell(row: Row) -> Cell:
+    return Cell(row.trial.state.value.lower().replace("_", " "), mark=f"state-{row.trial.state.value.lower()}")
+
+
+def mark_of(distinguishable: bool) -> str:
+    return "" if distinguishable else "same"

@@ -1,0 +1,88 @@
+"""A found configuration on a user's own model, for a training script of their own.
+
+import autopeft
+from transformers import AutoModelForSequenceClassification, Trainer
+
+model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=3)
+model = autopeft.apply(model, "configuration.json")
+Trainer(model, ...).train()
+model.save_pretrained("adapter")
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from autopeft.errors import ModelError, SpecError, near
+from autopeft.models.head import own_head_modules
+from autopeft.models.roles import find_shape
+from autopeft_searchspace.build import adapt
+from autopeft_searchspace.configuration import Configuration
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
+TASK_TYPES = {
+    "ForSequenceClassification": "SEQ_CLS",
+    "ForTokenClassification": "TOKEN_CLS",
+    "ForQuestionAnswering": "QUESTION_ANS",
+    "ForCausalLM": "CAUSAL_LM",
+    "LMHeadModel": "CAUSAL_LM",
+}
+"""Ending of the model's class -> peft's task type; any other class is a bare base model."""
+
+
+def apply(
+    model: PreTrainedModel,
+    configuration: Configuration | Mapping[str, Any] | str | PathLike[str],
+    *,
+    roles: Mapping[str, str] | None = None,
+) -> PeftModel:
+    """`model` with the adapters of `configuration`: they and the task head train, all else is frozen.
+
+    A new task head (`classifier`, `score`, `qa_outputs` ...) trains and is saved whole with the
+    adapter; the vocabulary head of a language model stays frozen. The learning rate is the caller's:
+    `configuration["learning_rate"]` is the one that was found.
+
+    configuration: as found, as a dict, or the path of the JSON file that `autopeft export` writes.
+    roles: module role -> module name inside a layer, for architectures that are not recognised.
+    Raises SpecError where the configuration cannot be read, ModelError where the model cannot take it.
+    """
+    found = configuration if isinstance(configuration, Configuration) else _parse(configuration)
+    task_type = next((kind for ending, kind in TASK_TYPES.items() if type(model).__name__.endswith(ending)), None)
+    heads = () if task_type in ("CAUSAL_LM", None) else own_head_modules(model)
+    if not found.components and not heads:
+        raise ModelError(f"the configuration trains the task head alone, and {type(model).__name__} has none")
+    try:
+        return adapt(model, found, find_shape(model, roles), task_type=task_type, modules_to_save=heads)
+    except ValueError as error:
+        raise ModelError(str(error)) from error
+
+
+def _parse(configuration: Mapping[str, Any] | str | PathLike[str]) -> Configuration:
+    where = "configuration"
+    if not isinstance(configuration, Mapping):
+        where = str(Path(configuration))
+        try:
+            configuration = json.loads(Path(configuration).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise SpecError(f"{where}: {error.strerror or error}") from error
+        except ValueError as error:
+            raise SpecError(f"{where} is no JSON: {error}") from error
+    if not isinstance(configuration, Mapping):
+        raise SpecError(f"{where} must be an object with components and learning_rate, it is {type(configuration).__name__}")
+    known = ("components", "learning_rate")
+    for name in configuration:
+        if name not in known:
+            raise SpecError(f"{where}: unknown key {name!r}{near(name, known)}")
+    try:
+        return Configuration.from_json(configuration)
+    except KeyError as error:
+        raise SpecError(f"{where}: key {error.args[0]!r} is missing") from None
+    except (TypeError, AttributeError, ValueError) as error:
+        raise SpecError(f"{where}: components must be a list of objects with type, size and layers ({error})") from error

@@ -44,12 +44,12 @@ def read(text: str, source: str) -> tuple[dict[str, Any], dict[Key, str]]:
     Raises SpecError with the place for text that is not YAML, no mapping, an alias, a key that is
     not text or one given twice.
     """
-    loader = _Loader(text)
+    places: dict[Key, str] = {}
     try:
+        loader = _Loader(text)
         node = loader.get_single_node()
         if node is None:
             return {}, {}
-        places: dict[Key, str] = {}
         _collect(node, (), source, places)
         data = loader.construct_document(node)
     except yaml.MarkedYAMLError as error:
@@ -57,8 +57,6 @@ def read(text: str, source: str) -> tuple[dict[str, Any], dict[Key, str]]:
         raise SpecError(f"{source}:{mark.line + 1 if mark else 1}: {error.problem or error.context}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise SpecError(f"{source}: cannot be read as YAML: {str(error) or type(error).__name__}") from None
-    finally:
-        loader.dispose()
     if not isinstance(data, dict):
         raise SpecError(f"{source}:1: must hold `key: value` pairs, it is {type(data).__name__}")
     return data, places
@@ -66,13 +64,10 @@ def read(text: str, source: str) -> tuple[dict[str, Any], dict[Key, str]]:
 
 def read_value(text: str) -> Any:
     """One value as it would stand after a key; SpecError where it is not YAML."""
-    loader = _Loader(text)
     try:
-        return loader.get_single_data()
+        return _Loader(text).get_single_data()
     except (yaml.YAMLError, ValueError, RecursionError):
         raise SpecError(f"the value {text!r} is not YAML; quote it if it is meant as text") from None
-    finally:
-        loader.dispose()
 
 
 def write(data: Mapping[str, Any]) -> str:
@@ -82,7 +77,7 @@ def write(data: Mapping[str, Any]) -> str:
 
 def write_value(value: str | float | bool) -> str:
     """One value in a line, quoted where `read` would otherwise take it for something else."""
-    return write({"v": value}).removeprefix("v:").strip()
+    return yaml.dump([value], Dumper=_Dumper, allow_unicode=True, default_flow_style=True, width=10_000).strip()[1:-1]
 
 
 def _collect(node: yaml.Node, path: Key, source: str, places: dict[Key, str]) -> None:

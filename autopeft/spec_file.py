@@ -41,6 +41,9 @@ FLAGS = {
 PATHS = ("model.base", "data.source", "data.train", "data.validation", "data.test")
 """Settings that may name a file; relative to the spec's folder in a file, to the current one elsewhere."""
 
+GENERIC_NAMES = ("data", "dataset", "datasets", "train", "model", "models", "package", "studies")
+"""Parts of a path that say nothing about a study."""
+
 PREFIX = "AUTOPEFT_"
 
 
@@ -97,12 +100,13 @@ def relocate(spec: StudySpec, old: Path, new: Path) -> StudySpec:
 
 
 def study_name(model: str, data: str) -> str:
-    """A study's name from its data and model: (`org/MiniLM`, `data/agreement.jsonl`) -> `agreement-minilm`."""
+    """A study's name from its data and model: (`org/MiniLM`, `agreement/train.jsonl`) -> `agreement-minilm`."""
 
     def word(text: str) -> str:
-        parts = [p for p in re.split(r"[/:\\]", text.removesuffix("/model")) if p not in ("", ".", "..")]
-        stem = re.sub(r"\.(jsonl?|csv|tsv|parquet)$", "", parts[-1] if parts else "")
-        return re.sub(r"[^a-z0-9._]+", "-", stem.lower()).strip("-._")
+        parts = [re.sub(r"\.(jsonl?|csv|tsv|parquet)$", "", part).lower() for part in re.split(r"[/:\\]+", text)]
+        parts = [part for part in parts if part.strip(".~")]
+        telling = [part for part in parts if part not in GENERIC_NAMES] or parts
+        return re.sub(r"[^a-z0-9._]+", "-", telling[-1] if telling else "").strip("-._")
 
     return "-".join(filter(None, (word(data), word(model))))[:64].rstrip("-._") or "study"
 
@@ -122,7 +126,7 @@ def _build(
     for dotted, value, origin in _overrides(sets, flags, os.environ if environ is None else environ):
         key, annotation = _locate(dotted, origin)
         if isinstance(value, str):
-            value = value if annotation is str else _parsed(value, origin)
+            value = _parsed(value, annotation, origin)
             value = resolve(value, Path.cwd()) if dotted in PATHS else value
         if origin == "--data":
             document["data"] = {k: v for k, v in document.get("data", {}).items() if k not in ("train", "validation", "test", "subset")}
@@ -183,11 +187,15 @@ def settings(part: type[BaseModel] = StudySpec, prefix: str = "") -> list[str]:
     return found
 
 
-def _parsed(text: str, origin: str) -> Any:
+def _parsed(text: str, annotation: Any, origin: str) -> Any:
+    """The value that `text` is in YAML; for a setting that is text, quotes are taken off and the rest stays."""
     try:
-        return marked_yaml.read_value(text)
+        value = marked_yaml.read_value(text)
     except SpecError as error:
+        if annotation is str:
+            return text
         raise SpecError(f"{origin}: {error}") from None
+    return text if annotation is str and not isinstance(value, str) else value
 
 
 def _put(document: dict[str, Any], key: Key, value: Any, origin: str) -> None:

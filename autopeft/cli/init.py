@@ -47,8 +47,10 @@ def init(
     sets = [f"data.columns.{ours}={theirs}" for ours, theirs in look.columns.items()]
     spec, folder = spec_from_flags(model, data, task or look.task, sets, name=name or "", flags={"--budget": budget}, environ={})
     splits = read_data(spec.data, spec.task, folder)
-    spec = relocate(spec, folder, output.parent)
-    text = template(spec.name, spec.model.base, spec.data.source, spec.task.kind, spec.task.metric, spec.budget, look)
+    near = relocate(spec, folder, output.parent)
+    base = model if Path(model).is_absolute() else near.model.base
+    source = data if Path(data).is_absolute() else near.data.source
+    text = template(spec.name, base, source, spec.task.kind, spec.task.metric, spec.budget, look)
     output.parent.mkdir(parents=True, exist_ok=True)
     with output.open("x", encoding="utf-8") as file:
         file.write(text)

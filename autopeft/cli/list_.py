@@ -9,7 +9,7 @@ import typer
 
 from autopeft.cli.console import Output, table, verb
 
-Folder = Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Folder that holds study folders.")]
+Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder that holds study folders.")]
 
 
 @verb

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from autopeft.spec import StudySpec
     from autopeft_searchspace.shape import ModelShape
 
-Spec = Annotated[Path | None, typer.Argument(metavar="[SPEC]", help="Spec file, or a folder with a study.yaml.")]
+Spec = Annotated[Path | None, typer.Argument(metavar="SPEC", help="Spec file, or a folder with a study.yaml.")]
 Study = Annotated[Path, typer.Argument(metavar="STUDY", help="Study folder.")]
 Model = Annotated[str | None, typer.Option("--model", help="Hugging Face id, folder, or package:MODULE/SUBPATH.")]
 Data = Annotated[str | None, typer.Option("--data", help="Folder with train, validation and test files, one file, or a Hugging Face id.")]
@@ -39,8 +39,8 @@ def given_spec(path: Path | None, sets: Sequence[str] | None, flags: dict[str, A
         return read_spec(path, sets or (), flags=flags)
     model, data, task = flags.pop("--model"), flags.pop("--data"), flags.pop("--task")
     if model is None or data is None:
-        lacking = " and ".join(flag for flag, value in {"--model": model, "--data": data}.items() if value is None)
-        raise SpecError(f"without a SPEC file --model and --data are needed; {lacking} is missing")
+        lacking = " and no ".join(flag for flag, value in {"--model": model, "--data": data}.items() if value is None)
+        raise SpecError(f"without a SPEC file --model and --data are needed; there is no {lacking}")
     if task is None:
         from autopeft.first_look import first_look
 

@@ -1,0 +1,135 @@
+"""A completion for a prompt: the loss counts the completion alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from autopeft.data import Example, Splits
+from autopeft.errors import DataError
+from autopeft.spec import TaskSpec
+from autopeft.tasks import Batch, Encoded, Predictions, register, tokens
+from autopeft.tasks.metrics import check_finite, proportion, token_mean
+from autopeft.trial import Measurement
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from autopeft.models.head import TaskModel
+
+NOT_COUNTED = -100
+"""Label of tokens that the loss leaves out."""
+
+
+def find_answer(text: str, pattern: str) -> str:
+    """The group of the first match, without commas and outer white space; empty where none matches."""
+    match = re.search(pattern, text)
+    return (match.group(1) or "").replace(",", "").strip() if match else ""
+
+
+@register
+class CausalLm:
+    """Next-token cross-entropy over the completion and the end-of-text token behind it.
+
+    A line break joins prompt and completion unless white space stands between them.
+    """
+
+    kind: ClassVar[str] = "causal_lm"
+    labels: tuple[str, ...]
+
+    def __init__(self, spec: TaskSpec, splits: Splits) -> None:
+        self.spec, self.labels, self.outputs = spec, (), 0
+        if spec.metric == "exact_match":
+            for example in (*splits.search, *splits.confirm, *splits.test):
+                if not find_answer(example["completion"], spec.answer_pattern):
+                    raise DataError(
+                        f"answer_pattern {spec.answer_pattern!r} finds no answer in the completion {example['completion'][-60:]!r}"
+                    )
+
+    def encode(self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Encoded]:
+        """A prompt that is too long loses its start, so that the completion stays; a completion that
+        alone is too long loses its end."""
+        if not examples:
+            return []
+        prompts = [_opened(example["prompt"], example["completion"]) for example in examples]
+        completions = [example["completion"] for example in examples]
+        begin, end = tokenizer.bos_token_id, tokenizer.eos_token_id
+        always_begins = begin is not None and tokenizer("a")["input_ids"][:1] == [begin]
+        before = tokenizer(prompts, add_special_tokens=False)["input_ids"]
+        after = tokenizer(completions, add_special_tokens=False)["input_ids"]
+        encoded = []
+        for prompt, completion, text in zip(before, after, completions, strict=True):
+            start = [begin] if always_begins else [] if prompt else [end if begin is None else begin]
+            counted = [*completion, end][: max_length - 1]
+            room = max_length - len(start) - len(counted)
+            ids = [*start, *prompt[max(0, len(prompt) - room) :], *counted]
+            encoded.append(Encoded(tuple(ids), text, completion=len(counted)))
+        return encoded
+
+    def collate(self, encoded: Sequence[Encoded], pad_id: int, device: torch.device | str) -> Batch:
+        labels = tokens.pad([[NOT_COUNTED] * (e.length - e.completion) + list(e.input_ids[-e.completion :]) for e in encoded], NOT_COUNTED)
+        return tokens.to_device({**tokens.inputs(encoded, pad_id), "labels": labels}, device)
+
+    def loss(self, model: TaskModel, batch: Batch) -> Tensor:
+        losses, _ = _token_losses(model, batch)
+        return losses.mean()
+
+    def predict(self, model: TaskModel, encoded: Sequence[Encoded], batch_size: int, device: torch.device | str) -> Predictions:
+        if self.spec.metric == "exact_match":
+            return Predictions(self._answers(model, encoded, batch_size, device))
+        sums, counts = np.zeros(len(encoded)), np.zeros(len(encoded))
+        for indices, part in tokens.evaluate(model, encoded, batch_size):
+            losses, rows = _token_losses(model, self.collate(part, model.pad_id, device))
+            losses, rows = losses.double().cpu(), rows.cpu()
+            sums[indices] = torch.zeros(len(part), dtype=torch.float64).index_add_(0, rows, losses).numpy()
+            counts[indices] = torch.bincount(rows, minlength=len(part)).numpy()
+        return Predictions(sums, counts)
+
+    def _answers(self, model: TaskModel, encoded: Sequence[Encoded], batch_size: int, device: torch.device | str) -> Any:
+        """The answer in each greedy completion, [n] strings."""
+        answers = np.full(len(encoded), "", dtype=object)
+        for indices, part in tokens.evaluate(model, encoded, batch_size):
+            prompts = [e.input_ids[: -e.completion] for e in part]
+            for i, text in zip(indices, model.generate(prompts, self.spec.max_new_tokens, device), strict=True):
+                answers[i] = find_answer(text, self.spec.answer_pattern)
+        return answers
+
+    def score(self, metric: str, predictions: Predictions, encoded: Sequence[Encoded]) -> Measurement:
+        if metric == "exact_match":
+            return proportion(self.per_example(metric, predictions, encoded))
+        check_finite(predictions.values)
+        assert predictions.tokens is not None
+        return token_mean(predictions.values, predictions.tokens)
+
+    def per_example(self, metric: str, predictions: Predictions, encoded: Sequence[Encoded]) -> Any:
+        if metric == "exact_match":
+            wanted = [find_answer(str(e.target), self.spec.answer_pattern) for e in encoded]
+            return np.array([said == right for said, right in zip(predictions.values, wanted, strict=True)], dtype=float)
+        check_finite(predictions.values)
+        assert predictions.tokens is not None
+        return predictions.values / predictions.tokens.mean()
+
+    def notes(self) -> Mapping[str, Any]:
+        return {}
+
+
+def _opened(prompt: str, completion: str) -> str:
+    joined = not prompt or prompt[-1].isspace() or completion[:1].isspace()
+    return prompt if joined else f"{prompt}\n"
+
+
+def _token_losses(model: TaskModel, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Loss of every counted token in float32 and the example it belongs to: [counted], [counted].
+
+    The logits at position t say token t + 1.
+    """
+    following = batch["labels"][:, 1:]
+    counted = following != NOT_COUNTED
+    logits = model(batch)[:, :-1][counted].float()
+    return F.cross_entropy(logits, following[counted], reduction="none"), counted.nonzero()[:, 0]

@@ -1,0 +1,74 @@
+"""One of several labels for a text or a pair of texts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+from sklearn.metrics import f1_score, matthews_corrcoef
+from torch import Tensor
+from torch.nn import functional as F
+
+from autopeft.data import Example, Splits
+from autopeft.spec import TaskSpec
+from autopeft.tasks import Batch, Encoded, Predictions, register, tokens
+from autopeft.tasks.metrics import Array, bootstrapped, check_finite, proportion
+from autopeft.trial import Measurement
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from autopeft.models.head import TaskModel
+
+
+def macro_f1(predicted: Array, actual: Array) -> float:
+    """Mean F1 of the labels that are predicted or true somewhere; 0 for one that is never right."""
+    return float(f1_score(actual, predicted, average="macro", zero_division=0.0))
+
+
+def matthews(predicted: Array, actual: Array) -> float:
+    """Matthews correlation; 0 where all predictions or all labels are the same."""
+    return float(matthews_corrcoef(actual, predicted))
+
+
+@register
+class Classification:
+    """Cross-entropy over the labels of the training split."""
+
+    kind: ClassVar[str] = "classification"
+    labels: tuple[str, ...]
+
+    def __init__(self, spec: TaskSpec, splits: Splits) -> None:
+        self.spec, self.labels, self.outputs = spec, splits.labels, len(splits.labels)
+
+    def encode(self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Encoded]:
+        index = {label: i for i, label in enumerate(self.labels)}
+        return tokens.encode_texts(examples, [index[example["label"]] for example in examples], tokenizer, max_length)
+
+    def collate(self, encoded: Sequence[Encoded], pad_id: int, device: torch.device | str) -> Batch:
+        labels = torch.tensor([e.target for e in encoded])
+        return tokens.to_device({**tokens.inputs(encoded, pad_id), "labels": labels}, device)
+
+    def loss(self, model: TaskModel, batch: Batch) -> Tensor:
+        return F.cross_entropy(model(batch).float(), batch["labels"])
+
+    def predict(self, model: TaskModel, encoded: Sequence[Encoded], batch_size: int, device: torch.device | str) -> Predictions:
+        return Predictions(tokens.head_outputs(model, encoded, batch_size, device))
+
+    def score(self, metric: str, predictions: Predictions, encoded: Sequence[Encoded]) -> Measurement:
+        hits = self.per_example("accuracy", predictions, encoded)
+        if metric == "accuracy":
+            return proportion(hits)
+        statistic = {"macro_f1": macro_f1, "matthews": matthews}[metric]
+        return bootstrapped(statistic, predictions.values.argmax(axis=1), np.array([e.target for e in encoded]))
+
+    def per_example(self, metric: str, predictions: Predictions, encoded: Sequence[Encoded]) -> Any:
+        check_finite(predictions.values)
+        if metric != "accuracy":
+            return None
+        return (predictions.values.argmax(axis=1) == np.array([e.target for e in encoded])).astype(float)
+
+    def notes(self) -> Mapping[str, Any]:
+        return {"labels": list(self.labels)}

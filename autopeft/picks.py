@@ -18,7 +18,7 @@ from autopeft.record import StudyRecord
 from autopeft.report.summary import study_axes
 from autopeft.trial import Trial
 
-NAMES = ("best", "knee", "smallest-within-1se")
+NAMES = ("best", "knee", "smallest-within-1se", "head-only")
 LIMITED = {"parameters": "trainable_parameters", "memory": "peak_memory_bytes"}
 _RULE = re.compile(r"\s*([A-Za-z_]+)\s*(<=|<)\s*([^<>=]+)")
 
@@ -38,6 +38,10 @@ def find(record: StudyRecord, pick: str) -> Trial:
 
 
 def _named(record: StudyRecord, name: str) -> Trial:
+    if name == "head-only":
+        if record.head_only is None:
+            raise AutopeftError(f"study {record.folder} has no complete trial that trains the task head alone")
+        return record.head_only
     axes = study_axes(record)
     numbers = front.picks(record.trials, record.spec, axes) if axes else {}
     if name not in numbers:

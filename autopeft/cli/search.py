@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -57,19 +56,19 @@ def search(
     study = study or Path("studies", found.name)
 
     from autopeft.cli.progress import Bar
+    from autopeft.report.picks import recommended
     from autopeft.report.summary import pick_sentences, summarise
     from autopeft.search import search as run
 
     with Bar(found, quiet=out.quiet) as bar:
         record = run(found, folder, study, bar, fresh=fresh)
     summary = summarise(record)
-    report = study / "report.html"
-    then = f"autopeft train {shlex.quote(str(study))} --pick {summary.picks[0].names[0] if summary.picks else 'best'}"
+    report, then = study / "report.html", recommended(summary.picks).command
     out.result(
         {
             "study": str(study),
             "report": str(report),
-            "picks": {name: pick.row.number for pick in summary.picks for name in pick.names},
+            "picks": dict(summary.chosen),
             "front": [row.number for row in summary.front],
             "states": {state.value: count for state, count in summary.states.items()},
             "next": then,

@@ -30,7 +30,7 @@ def status(out: Output, study: options.Study) -> None:
         "seconds": summary.seconds,
         "hypervolume": hypervolume,
         "front": [{"trial": row.number, "configuration": row.configuration, **row.values} for row in summary.front],
-        "picks": {name: pick.row.number for pick in summary.picks for name in pick.names},
+        "picks": dict(summary.chosen),
     }
     head = {
         "study": f"{spec.name} in {study}{' (running)' if running else ''}",

@@ -1,0 +1,20 @@
+"""A made-up study as a folder, as the repository keeps recorded ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import synthetic
+
+from autopeft import files
+from autopeft.recorded import ENVIRONMENT, OBSERVATIONS, write_csv
+from autopeft.spec_file import dump_spec
+
+
+def write_study(folder: Path, **settings: Any) -> Path:
+    record = synthetic.record(**settings)
+    dump_spec(record.spec, folder / "study.yaml", folder)
+    files.write_text(folder / OBSERVATIONS, write_csv(record.trials))
+    files.write_json(folder / ENVIRONMENT, {**record.environment, "shape": record.shape.to_json()})
+    return folder

@@ -72,12 +72,12 @@ def spec_from_flags(
     task: str,
     sets: Sequence[str] = (),
     *,
-    name: str = "",
     flags: Mapping[str, Any] | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> tuple[StudySpec, Path]:
     """The spec of a search without a file, as `read_spec` would give it for one in the current folder."""
-    given = {"--name": name or study_name(model, data), "--model": model, "--data": data, "--task": task, **(flags or {})}
+    given = {"--name": study_name(model, data), "--model": model, "--data": data, "--task": task}
+    given |= {flag: value for flag, value in (flags or {}).items() if value is not None}
     return _build({}, {}, sets, given, environ), Path.cwd()
 
 

@@ -45,7 +45,7 @@ def init(
         raise SpecError(f"{output} exists and is not overwritten; give another file with --output")
     look = first_look(data, Path())
     sets = [f"data.columns.{ours}={theirs}" for ours, theirs in look.columns.items()]
-    spec, folder = spec_from_flags(model, data, task or look.task, sets, name=name or "", flags={"--budget": budget}, environ={})
+    spec, folder = spec_from_flags(model, data, task or look.task, sets, flags={"--name": name, "--budget": budget}, environ={})
     splits = read_data(spec.data, spec.task, folder)
     near = relocate(spec, folder, output.parent)
     base = model if Path(model).is_absolute() else near.model.base

@@ -30,12 +30,14 @@ def train(
     Trains once per seed, saves the adapters, and gives the mean on the test split with its interval.
     """
     from autopeft import picks
-    from autopeft.cli.progress import Bar
     from autopeft.record import read as read_record
-    from autopeft.train import train as run
 
     read = read_record(study)
     trial = picks.find(read, pick)
+
+    from autopeft.cli.progress import Bar
+    from autopeft.train import train as run
+
     with Bar(read.spec, quiet=out.quiet) as bar:
         result = run(read, trial, seeds, bar, output=output, device=device, epochs=epochs)
     out.result(result.to_json(), result.in_words())

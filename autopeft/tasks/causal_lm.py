@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from autopeft.data import Example, Splits
-from autopeft.errors import DataError
+from autopeft.errors import DataError, ModelError
 from autopeft.spec import TaskSpec
 from autopeft.tasks import Batch, Encoded, Predictions, register, tokens
 from autopeft.tasks.metrics import check_finite, proportion, token_mean
@@ -60,6 +60,8 @@ class CausalLm:
         prompts = [_opened(example["prompt"], example["completion"]) for example in examples]
         completions = [example["completion"] for example in examples]
         begin, end = tokenizer.bos_token_id, tokenizer.eos_token_id
+        if end is None:
+            raise ModelError("causal_lm needs a tokeniser with an end-of-text token")
         always_begins = begin is not None and tokenizer("a")["input_ids"][:1] == [begin]
         before = tokenizer(prompts, add_special_tokens=False)["input_ids"]
         after = tokenizer(completions, add_special_tokens=False)["input_ids"]
@@ -73,22 +75,25 @@ class CausalLm:
         return encoded
 
     def collate(self, encoded: Sequence[Encoded], pad_id: int, device: torch.device | str) -> Batch:
+        """Labels are the tokens themselves, `NOT_COUNTED` outside completions; `logits_to_keep` are the
+        positions [kept] from which some example's completion is predicted."""
         labels = tokens.pad([[NOT_COUNTED] * (e.length - e.completion) + list(e.input_ids[-e.completion :]) for e in encoded], NOT_COUNTED)
-        return tokens.to_device({**tokens.inputs(encoded, pad_id), "labels": labels}, device)
+        first = min(e.length - e.completion for e in encoded)
+        kept = torch.arange(first - 1, labels.shape[1] - 1)
+        return tokens.to_device({**tokens.inputs(encoded, pad_id), "labels": labels, "logits_to_keep": kept}, device)
 
     def loss(self, model: TaskModel, batch: Batch) -> Tensor:
-        losses, _ = _token_losses(model, batch)
-        return losses.mean()
+        losses, counted = _token_losses(model, batch)
+        return losses.sum() / counted.sum()
 
     def predict(self, model: TaskModel, encoded: Sequence[Encoded], batch_size: int, device: torch.device | str) -> Predictions:
         if self.spec.metric == "exact_match":
             return Predictions(self._answers(model, encoded, batch_size, device))
         sums, counts = np.zeros(len(encoded)), np.zeros(len(encoded))
         for indices, part in tokens.evaluate(model, encoded, batch_size):
-            losses, rows = _token_losses(model, self.collate(part, model.pad_id, device))
-            losses, rows = losses.double().cpu(), rows.cpu()
-            sums[indices] = torch.zeros(len(part), dtype=torch.float64).index_add_(0, rows, losses).numpy()
-            counts[indices] = torch.bincount(rows, minlength=len(part)).numpy()
+            losses, counted = _token_losses(model, self.collate(part, model.pad_id, device))
+            sums[indices] = losses.double().sum(dim=1).cpu().numpy()
+            counts[indices] = counted.sum(dim=1).cpu().numpy()
         return Predictions(sums, counts)
 
     def _answers(self, model: TaskModel, encoded: Sequence[Encoded], batch_size: int, device: torch.device | str) -> Any:
@@ -125,11 +130,14 @@ def _opened(prompt: str, completion: str) -> str:
 
 
 def _token_losses(model: TaskModel, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Loss of every counted token in float32 and the example it belongs to: [counted], [counted].
+    """Loss of each token in float32, 0 where it is not counted, and whether it is: both [n, kept].
 
-    The logits at position t say token t + 1.
+    Logits at position t say token t + 1. Models that cannot leave out logits give all of them.
     """
-    following = batch["labels"][:, 1:]
-    counted = following != NOT_COUNTED
-    logits = model(batch)[:, :-1][counted].float()
-    return F.cross_entropy(logits, following[counted], reduction="none"), counted.nonzero()[:, 0]
+    kept = batch["logits_to_keep"]
+    logits = model(batch)
+    if logits.shape[1] != len(kept):
+        logits = logits[:, kept]
+    following = batch["labels"][:, kept + 1]
+    losses = F.cross_entropy(logits.float().flatten(0, 1), following.flatten(), ignore_index=NOT_COUNTED, reduction="none")
+    return losses.view_as(following), following != NOT_COUNTED

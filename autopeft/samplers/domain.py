@@ -1,0 +1,133 @@
+"""What a sampler searches: points with conditions, drawn, changed, encoded and told apart.
+
+A point is a dict of the active dimensions' values. `Domain` is made of Optuna distributions; our own
+spaces are a `SpaceDomain` (`convert.py`), which knows more of what makes two points alike.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution
+
+from autopeft.samplers.coordinates import Coordinate, coordinate
+
+Floats = NDArray[np.float64]
+Point = dict[str, Any]
+Condition = Callable[[Mapping[str, Any]], bool]
+LISTED = 4096
+"""A domain with at most this many points is listed instead of sampled."""
+
+
+class SpaceExhausted(Exception):
+    """Every configuration that is allowed has been proposed."""
+
+
+class Domain:
+    """A domain of Optuna distributions.
+
+    distributions: name -> distribution; a dimension's condition may look at those before it.
+    conditions: name -> whether the dimension is active, given the active dimensions before it.
+    """
+
+    def __init__(self, distributions: Mapping[str, BaseDistribution], conditions: Mapping[str, Condition] | None = None) -> None:
+        conditions = dict(conditions or {})
+        if unknown := conditions.keys() - distributions.keys():
+            raise ValueError(f"conditions name {', '.join(sorted(unknown))}; the dimensions are {', '.join(distributions)}")
+        self.distributions = dict(distributions)
+        self.coordinates: dict[str, Coordinate] = {name: coordinate(d) for name, d in distributions.items()}
+        self._conditions = conditions
+
+    # what is a point
+
+    def is_active(self, name: str, point: Mapping[str, Any]) -> bool:
+        return name not in self._conditions or bool(self._conditions[name](point))
+
+    def is_valid(self, point: Mapping[str, Any]) -> bool:
+        return True
+
+    def item(self, point: Point) -> Any:
+        """What functions of the user are given for a point."""
+        return point
+
+    def key(self, item: Any) -> str:
+        """Equal for points that mean the same, and only for those."""
+        return json.dumps(item, sort_keys=True, default=str)
+
+    def to_params(self, point: Point) -> dict[str, Any]:
+        """Parameters as Optuna knows them."""
+        return dict(point)
+
+    def from_params(self, params: Mapping[str, Any]) -> Point | None:
+        """The point of a trial's parameters, or None where it is not one of this domain."""
+        point: Point = {}
+        for name in self.distributions:
+            if self.is_active(name, point):
+                if name not in params:
+                    return None
+                point[name] = params[name]
+        return point if self.is_valid(point) else None
+
+    # drawing and changing
+
+    def complete(self, point: Mapping[str, Any], rng: np.random.Generator) -> Point:
+        """`point` without inactive dimensions, active ones that are missing drawn."""
+        full: Point = {}
+        for name, own in self.coordinates.items():
+            if self.is_active(name, full):
+                full[name] = point[name] if name in point else own.draw(rng)
+        return full
+
+    def draw(self, rng: np.random.Generator) -> Point:
+        return self.complete({}, rng)
+
+    def neighbours(self, point: Point, rng: np.random.Generator) -> list[Point]:
+        """Valid points one move away: one dimension changed, its dependants drawn."""
+        moved = ({**point, name: value} for name in point for value in self.coordinates[name].near(point[name], rng))
+        return [p for p in (self.complete(m, rng) for m in moved) if self.is_valid(p)]
+
+    def mutate(self, point: Point, rng: np.random.Generator) -> Point:
+        """One to three random moves."""
+        for _ in range(int(rng.integers(1, 4))):
+            name = list(point)[int(rng.integers(len(point)))]
+            if near := self.coordinates[name].near(point[name], rng):
+                moved = self.complete({**point, name: near[int(rng.integers(len(near)))]}, rng)
+                point = moved if self.is_valid(moved) else point
+        return point
+
+    def listed(self) -> list[Point] | None:
+        """All points, where there are at most `LISTED`; else None."""
+        if math.prod(own.cardinality for own in self.coordinates.values()) > LISTED * 16:
+            return None
+        found = list(islice(self.all_points(), LISTED + 1))
+        return found if len(found) <= LISTED else None
+
+    def all_points(self) -> Iterator[Point]:
+        """Every point of a finite domain."""
+        return self._extend({}, list(self.coordinates))
+
+    def _extend(self, point: Point, names: Sequence[str]) -> Iterator[Point]:
+        if not names:
+            if self.is_valid(point):
+                yield point
+        elif not self.is_active(names[0], point):
+            yield from self._extend(point, names[1:])
+        else:
+            for value in self.coordinates[names[0]].values():
+                yield from self._extend({**point, names[0]: value}, names[1:])
+
+    # encoding
+
+    def encode(self, points: Sequence[Point], items: Sequence[Any]) -> Floats:
+        """Features [n, d] in [0, 1]; `items` are the points' own `item`s."""
+        rows = [
+            [x for name, own in self.coordinates.items() for x in (own.encode(point[name]) if name in point else own.neutral())]
+            for point in points
+        ]
+        return np.array(rows, dtype=float).reshape(len(points), sum(own.width for own in self.coordinates.values()))

@@ -1,0 +1,86 @@
+"""What a study says, read anew for every suggestion: no sampler keeps a state of its own.
+
+Read from an Optuna trial:
+
+    values                       of a COMPLETE trial
+    constraints                  any above 0 makes it infeasible, whatever its state
+    user_attrs["standard_error"] of the first uncertain objective's value
+    user_attrs["rung"]           one or a list of {"share", "value"[, "standard_error"]}: what that
+                                 objective was after a share of the training
+    RUNNING trials               by their parameters, or by what this sampler proposed
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+
+from autopeft.samplers.domain import Domain, Point
+
+PROPOSED = "autopeft:proposed"
+
+
+@dataclass(frozen=True)
+class Rung:
+    share: float
+    value: float
+    standard_error: float = 0.0
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One trial. point, item: None where the domain cannot express it. values: None unless COMPLETE."""
+
+    point: Point | None
+    item: Any
+    values: tuple[float, ...] | None
+    running: bool
+    infeasible: bool
+    standard_error: float
+    rungs: tuple[Rung, ...]
+
+
+@dataclass(frozen=True)
+class History:
+    """entries: every trial but the one asked for. taken: keys that may not be proposed again."""
+
+    entries: tuple[Entry, ...]
+    taken: frozenset[str]
+
+    @cached_property
+    def complete(self) -> list[Entry]:
+        """Feasible trials with values."""
+        return [e for e in self.entries if e.values is not None and not e.infeasible]
+
+    @cached_property
+    def running(self) -> list[Entry]:
+        return [e for e in self.entries if e.running and e.point is not None]
+
+
+def read_history(trials: Sequence[FrozenTrial], domain: Domain, number: int) -> History:
+    """The history that trial `number` is to be proposed from."""
+    entries = tuple(_entry(trial, domain) for trial in trials if trial.number != number)
+    return History(entries, frozenset(domain.key(e.item) for e in entries if e.point is not None))
+
+
+def _entry(trial: FrozenTrial, domain: Domain) -> Entry:
+    point = domain.from_params(trial.params)
+    if point is None and PROPOSED in trial.system_attrs:
+        point = domain.from_params(json.loads(trial.system_attrs[PROPOSED]))
+    rungs = trial.user_attrs.get("rung", ())
+    values = trial.values if trial.state is TrialState.COMPLETE else None
+    return Entry(
+        point=point,
+        item=None if point is None else domain.item(point),
+        values=tuple(values) if values is not None and all(math.isfinite(v) for v in values) else None,
+        running=trial.state is TrialState.RUNNING,
+        infeasible=any(v > 0 for v in trial.constraints.values()),
+        standard_error=float(trial.user_attrs.get("standard_error") or 0.0),
+        rungs=tuple(Rung(**r) for r in ([rungs] if isinstance(rungs, dict) else rungs)),
+    )

@@ -1,0 +1,102 @@
+"""The sampler of this project: exact expected hypervolume improvement over whole configurations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from optuna.study import Study, StudyDirection
+
+from autopeft.front import Axes, Axis
+from autopeft.samplers.domain import Condition, Floats, Point
+from autopeft.samplers.history import History
+from autopeft.samplers.problem import Problem
+from autopeft.samplers.whole import Distributions, WholeSampler, exhausted, make_domain
+from autopeft.surrogate.models import MODELS
+from autopeft.surrogate.optimise import maximise
+
+Known = Mapping[int | str, Callable[[Any], float]]
+
+
+class ParetoSampler(WholeSampler):
+    """Bayesian optimisation of a Pareto front over a mixed, conditional space.
+
+    distributions: name -> Optuna distribution, or one of our `Space`s.
+    conditions: name -> whether the dimension is active, given the active dimensions declared before it.
+    known: objective (index or metric name) -> function that computes it; it is not learnt. Called for
+        thousands of candidates, so it must be quick. Functions are given the parameters, or the
+        `Configuration` for a `Space`.
+    axes: scale and reference point of the hypervolume, one axis per objective in order; by default
+        the range of the values seen.
+    allowed: whether a configuration may be proposed at all.
+    startup: trials with values before the surrogate takes over; random ones until then.
+    surrogate: `gp`, `trees`, or `auto` (trees and GP share the paths; see `surrogate.models`).
+    seed: with the study, decides every proposal; without one, proposals differ from run to run.
+
+    Never proposes what the study already has; raises `SpaceExhausted` when nothing is left. Standard
+    errors, rungs, infeasible and running trials are read as `samplers.history` says.
+    """
+
+    def __init__(
+        self,
+        distributions: Distributions,
+        *,
+        conditions: Mapping[str, Condition] | None = None,
+        known: Known | None = None,
+        axes: Axes | None = None,
+        allowed: Callable[[Any], bool] | None = None,
+        startup: int = 8,
+        surrogate: str = "auto",
+        seed: int | None = None,
+    ) -> None:
+        if surrogate not in MODELS:
+            raise ValueError(f"surrogate must be one of {', '.join(MODELS)}, it is {surrogate!r}")
+        super().__init__(make_domain(distributions, conditions or {}, known or {}), seed, allowed)
+        self._known, self._axes, self._startup, self._surrogate = dict(known or {}), axes, startup, surrogate
+
+    def choose(self, study: Study, history: History, rng: np.random.Generator) -> Point:
+        learnable = [e for e in history.complete if e.point is not None]
+        if len(learnable) < max(2, self._startup):
+            return self.draw(history.taken, rng)
+        known = self._known_by_index(study)
+        problem = Problem(self.domain, history, self._axes or seen_axes(study, history), known, rng)
+        problem.model(self._surrogate)
+
+        def evaluate(points: Sequence[Point]) -> tuple[list[Point], Floats]:
+            kept, items = self.proposable(points, history.taken)
+            return kept, problem.acquisition(kept, items) if kept else np.empty(0)
+
+        if (listed := self.domain.listed()) is not None:
+            points, values = evaluate(listed)
+            best = points[int(np.argmax(values))] if points else None
+        else:
+            best = maximise(self.domain, evaluate, problem.parents, rng)
+        if best is None:
+            raise exhausted(history.taken)
+        return best
+
+    def _known_by_index(self, study: Study) -> dict[int, Callable[[Any], float]]:
+        """By index; functions of what is no objective of this study are left out."""
+        names = list(study.metric_names or [])
+        found: dict[int, Callable[[Any], float]] = {}
+        for name, function in self._known.items():
+            if isinstance(name, str) and name in names:
+                found[names.index(name)] = function
+            elif isinstance(name, int):
+                if name not in range(len(study.directions)):
+                    raise ValueError(f"known names objective {name}, the study has objectives 0 to {len(study.directions) - 1}")
+                found[name] = function
+        return found
+
+
+def seen_axes(study: Study, history: History) -> Axes:
+    """Axes from a tenth below the worst to the best value seen, for a study without its own."""
+    values = np.array([e.values for e in history.complete])
+    axes = []
+    for i, direction in enumerate(study.directions):
+        low, high = float(values[:, i].min()), float(values[:, i].max())
+        margin = 0.1 * (high - low) or 1.0
+        best, worst = (high, low - margin) if direction is StudyDirection.MAXIMIZE else (low, high + margin)
+        axes.append(Axis(str(i), worst, best))
+    return Axes(tuple(axes))

@@ -8,6 +8,7 @@ import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from autopeft_searchspace.configuration import Component, Value
@@ -98,11 +99,16 @@ def register(cls: type[AdapterType]) -> type[AdapterType]:
 
 def adapter_types() -> dict[str, AdapterType]:
     """All adapter types by name; imports every file of `adapters/` on first use."""
+    _import_adapters()
+    return dict(_TYPES)
+
+
+@cache
+def _import_adapters() -> None:
     import autopeft_searchspace.adapters as package
 
     for module in pkgutil.iter_modules(package.__path__):
         importlib.import_module(f"{package.__name__}.{module.name}")
-    return dict(_TYPES)
 
 
 def adapter_type(name: str) -> AdapterType:

@@ -1,16 +1,22 @@
-# make demo | make test | make test-all; each sets itself up first.
-PYTHON ?= python3
+# make demo | make test | make test-all | make lint; each sets itself up first, which is quick when
+# nothing changed. Without an NVIDIA GPU, PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
+# saves a large download.
+
+PYTHON ?= $(shell for python in python3 python3.12 python3.11 python3.13; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 BIN := .venv/bin
 STAMP := .venv/.autopeft-ready
 
-.PHONY: setup demo test test-all lint
+.PHONY: setup demo lint test test-all
+
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed; name one with make PYTHON=..." >&2; exit 2; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25"
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[demo,dev]"
-	touch $(STAMP)
+	@touch $(STAMP)
 
 demo: setup
 	$(BIN)/autopeft search studies/agreement-minilm/study.yaml --study studies/demo --budget 24trials,8m
@@ -20,8 +26,9 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Exit code 5 of pytest: no test was chosen.
 test: lint
 	$(BIN)/python -m pytest -m "not slow"
 
 test-all: setup
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow || test $$? -eq 5

@@ -262,7 +262,7 @@ def test_exit_codes_of_a_search(here: Path, monkeypatch: pytest.MonkeyPatch, err
     def searching(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("autopeft.search.search", searching)
+    monkeypatch.setattr("autopeft.coordinator.search", searching)
     said = fails("search", "--model", MINILM, "--data", "rows.jsonl", "--quiet", code=code)
     assert said == {130: "error: interrupted\n", 2: "error: No space\n"}.get(code, f"error: {error}\n")
 
@@ -271,7 +271,7 @@ def test_a_bug_shows_its_traceback(here: Path, monkeypatch: pytest.MonkeyPatch) 
     def searching(*_: object, **__: object) -> None:
         raise ZeroDivisionError("oh")
 
-    monkeypatch.setattr("autopeft.search.search", searching)
+    monkeypatch.setattr("autopeft.coordinator.search", searching)
     result = run("search", "--model", MINILM, "--data", "rows.jsonl")
     assert result.exit_code == 70
     assert "Traceback" in result.stderr

@@ -45,9 +45,13 @@ def test_a_terminal_shows_budget_hypervolume_front_and_steps(record: StudyRecord
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("COLUMNS", "160")
     monkeypatch.delenv("NO_COLOR", raising=False)
-    drive(Bar(record.spec, quiet=False), record)
+    bar = Bar(record.spec, quiet=False)
+    drive(bar, record)
+    with bar:
+        bar.started(record.trials[3], replace(record, trials=record.trials[:4]))
+        bar.step(3, 5, 10, 0.7)
     shown = terminal.getvalue()
-    for expected in ("% of 60trials,30m", "3 trials done", "hypervolume 0.", "trial 2 step 5/10", "LoRA r=8 on q,v", "head only"):
+    for expected in ("% of 60trials,30m", "4 trials done", "hypervolume 0.", "trial 3 step 5/10", "LoRA r=8 on q,v", "head only"):
         assert expected in shown
 
 

@@ -20,7 +20,7 @@ def baselines(shape: ModelShape, budget_trials: int | None) -> list[tuple[str, C
     family's default learning rate. From a budget of 40 trials on, LoRA r=8 runs at three rates.
     """
     layers = tuple(range(shape.layers))
-    query_value = tuple(r for r in ("q", "v") if r in shape.roles) or tuple(r for r in ("qkv",) if r in shape.roles)
+    query_value = tuple(role for role in shape.roles if role in ("q", "v", "qkv"))
     wanted = [
         ("LoRA r=8 on q,v", Component("lora", 8, layers, query_value, {"alpha": 16})),
         ("LoRA r=16 on all linear layers", Component("lora", 16, layers, shape.roles, {"alpha": 32})),

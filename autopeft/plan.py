@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -77,7 +78,7 @@ def find_rungs(spec: StudySpec, total_steps: int) -> tuple[int, ...]:
     return (*steps, total_steps)
 
 
-def seconds_per_trial(trials: tuple[Trial, ...], calibrated: float) -> float:
+def seconds_per_trial(trials: Sequence[Trial], calibrated: float) -> float:
     """What a full trial takes: the median of those that ran to the end, else the calibration."""
     seconds = [t.seconds for t in trials if t.state is TrialState.COMPLETE and len(t.replicates()) == 1]
     return median(seconds) if len(seconds) >= 3 else max([calibrated, *seconds])

@@ -30,10 +30,8 @@ class Proposals:
     ) -> None:
         self._spec, self._space, self._known, self._limits = spec, space, known, limits
         self._baselines = baselines(space.shape, rates) if spec.baselines else []
-        start = [space.configuration(values) for values in initial_design(space, initial, spec.seeds.search)]
-        self._initial = [
-            c for c in start if not limits.problem(*(known[name](c) for name in ("trainable_parameters", "peak_memory_bytes")))
-        ]
+        points = initial_design(space, initial, spec.seeds.search, known, limits)
+        self._initial = [space.configuration(values) for values in points]
 
     def next(self, trials: Sequence[Trial]) -> tuple[Configuration, Origin, str]:
         """(configuration, origin, label) of the next trial; raises SpaceExhausted where none is left."""

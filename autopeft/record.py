@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from autopeft.errors import AutopeftError
+from autopeft.front import front_numbers
 from autopeft.ledger import DATABASE, Ledger
 from autopeft.recorded import ENVIRONMENT, OBSERVATIONS, read_csv
 from autopeft.spec import StudySpec
@@ -44,6 +45,11 @@ class StudyRecord:
     @property
     def complete(self) -> tuple[Trial, ...]:
         return tuple(t for t in self.trials if t.state is TrialState.COMPLETE)
+
+    @property
+    def front(self) -> tuple[Trial, ...]:
+        """Complete trials that no other dominates, by number."""
+        return tuple(self.trial(number) for number in front_numbers(self.trials, self.spec))
 
     @property
     def head_only(self) -> Trial | None:

@@ -152,7 +152,7 @@ class StudySpec(Part):
     constraints: ConstraintSpec = ConstraintSpec()
     fidelity: FidelitySpec = FidelitySpec()
     training: TrainSpec = TrainSpec()
-    budget: str = Field("40trials", description="e.g. 40trials, 30m, 2h, 4gpu-h, or several: 40trials,30m; the first reached ends the search")
+    budget: str = Field("40trials", description="e.g. 40trials, 30m, 2h, 4gpu-h, or several; the first reached ends the search")
     seeds: SeedSpec = SeedSpec()
     sampler: Literal["pareto", "tpe", "nsga2", "gp", "random"] = "pareto"
     baselines: bool = Field(True, description="run the known defaults first")
@@ -162,8 +162,8 @@ class StudySpec(Part):
     @model_validator(mode="after")
     def _objectives(self) -> StudySpec:
         if not self.objectives:
-            names = (self.task.metric, *COMPUTED)
-            object.__setattr__(self, "objectives", tuple(ObjectiveSpec(name=n, direction=DIRECTIONS[n]) for n in names))
+            default = (self.task.metric, *COMPUTED)
+            object.__setattr__(self, "objectives", tuple(ObjectiveSpec(name=n, direction=DIRECTIONS[n]) for n in default))
         names = tuple(o.name for o in self.objectives)
         allowed = (self.task.metric, *COMPUTED)
         for objective in self.objectives:
@@ -172,7 +172,10 @@ class StudySpec(Part):
             if objective.direction != DIRECTIONS[objective.name]:
                 raise ValueError(f"objective {objective.name} must be {DIRECTIONS[objective.name]}d, direction is {objective.direction}")
         if names[0] != self.task.metric or len(set(names)) != len(names) or len(names) < 2:
-            raise ValueError(f"objectives must be the metric {self.task.metric} first, then one or more of {', '.join(COMPUTED)}; they are {', '.join(names)}")
+            raise ValueError(
+                f"objectives must be the metric {self.task.metric} first, then one or more of {', '.join(COMPUTED)}; "
+                f"they are {', '.join(names)}"
+            )
         return self
 
     @property

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from autopeft import files
+from autopeft.coordinator import Progress
 from autopeft.errors import AutopeftError, DataError
 from autopeft.record import StudyRecord
-from autopeft.search import Progress
 from autopeft.statistics import Estimate, mean_over_seeds, normal_interval, t_half_width
 from autopeft.trial import Measurement, Observation, Trial, TrialSpec, TrialState
 

@@ -55,7 +55,7 @@ class View:
 
     def _add(self, trial: Trial) -> None:
         params, distributions = parameters(trial, self._space)
-        attributes = {"configuration": trial.configuration.in_words(), "origin": trial.origin.value, "label": trial.label}
+        attributes: dict[str, Any] = {"configuration": trial.configuration.in_words(), "origin": trial.origin.value, "label": trial.label}
         attributes.update(trial.computed)
         frozen = optuna.trial.create_trial(
             state=OptunaState.RUNNING,

@@ -26,12 +26,12 @@ ORDER = (
     *("surrogate", "samplers", "promotion", "proposals"),
     *("report", "export", "picks", "dashboard"),
     *("execute",),
-    *("search", "estimate", "train"),
+    *("coordinator", "estimate", "train", "api"),
     *("cli",),
 )
 """Modules and packages of autopeft from the bottom up: each may import what stands before it."""
 
-COORDINATOR_SIDE = {"search", "study_folder", "record", "dashboard", "train"}
+COORDINATOR_SIDE = {"coordinator", "study_folder", "record", "dashboard", "train"}
 """Who may open the ledger: the coordinator writes it, the others read."""
 
 AT_ONCE = (

@@ -27,7 +27,7 @@ FRONT_LINES = 8
 
 
 class Bar:
-    """Draws what `autopeft.search.search` tells: trials, budget used, hypervolume, current front."""
+    """Draws what `autopeft.coordinator.search` tells: trials, budget used, hypervolume, current front."""
 
     def __init__(self, spec: StudySpec, *, quiet: bool) -> None:
         self._spec, self._budget, self._quiet = spec, Budget.parse(spec.budget), quiet

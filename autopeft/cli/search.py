@@ -56,9 +56,9 @@ def search(
     study = study or Path("studies", found.name)
 
     from autopeft.cli.progress import Bar
+    from autopeft.coordinator import search as run
     from autopeft.report.picks import recommended
     from autopeft.report.summary import pick_sentences, summarise
-    from autopeft.search import search as run
 
     with Bar(found, quiet=out.quiet) as bar:
         record = run(found, folder, study, bar, fresh=fresh)

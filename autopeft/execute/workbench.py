@@ -269,7 +269,7 @@ class Workbench:
         def step() -> None:
             train_step(lambda: self._loss(order), optimizer, parameters, recipe)
 
-        return measure_peak(step, self.device)
+        return measure_peak(step, self.device, [*self.model.parameters(), *self.model.buffers()])
 
 
 def recipe_hash(recipe: Recipe) -> str:

@@ -62,14 +62,18 @@ class Space:
         """Number of points, equivalent ones counted apart (as AutoPEFT counts 5,451,776)."""
         return math.prod(dimension.cardinality for dimension in self.dimensions)
 
+    @cached_property
+    def _needs(self) -> dict[str, tuple[str, ...]]:
+        """Dimension -> the sizes of which one must be above 0 for it to matter; none where it always does."""
+        sizes = tuple(f"{type}.size" for type in self.types)
+        needs: dict[str, tuple[str, ...]] = {d.name: (f"{d.name.partition('.')[0]}.size",) for d in self.dimensions}
+        needs |= {d.name: sizes for d in self.dimensions if d.name.startswith("layers.")}
+        return needs | dict.fromkeys((*sizes, "learning_rate"), ())
+
     def is_active(self, name: str, values: Mapping[str, Value]) -> bool:
         """Whether dimension `name` matters, given the sizes in `values`."""
-        owner, _, option = name.partition(".")
-        if name == "learning_rate" or option == "size":
-            return True
-        if owner == "layers":
-            return any(values.get(f"{type}.size") for type in self.types)
-        return bool(values.get(f"{owner}.size"))
+        needs = self._needs[name]
+        return not needs or any(map(values.get, needs))
 
     def active(self, values: Mapping[str, Value]) -> dict[str, Value]:
         """`values` without inactive dimensions, in the order of the space."""

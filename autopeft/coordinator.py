@@ -73,7 +73,7 @@ def search(spec: StudySpec, folder: Path, study: Path, progress: Progress, *, fr
         executor = LocalExecutor(spec, study, find_devices(spec.device), study / "worker.log")
         try:
             progress.say("loading model and data" if known is None else "resuming the study: loading model and data")
-            prepared = executor.start(known and known["threads"], calibrate=known is None)
+            prepared = executor.start(known["threads"] if known else None, calibrate=known is None)
             environment, space = _settle(spec, budget, prepared, known)
             if fresh:
                 study_folder.clear(study)

@@ -81,6 +81,11 @@ def spec_from_flags(
     return _build({}, {}, sets, given, environ), Path.cwd()
 
 
+def make_spec(content: Mapping[str, Any], sets: Sequence[str] = (), *, flags: Mapping[str, Any] | None = None) -> StudySpec:
+    """The spec with this content, as a file would hold it; the environment does not count. Raises SpecError."""
+    return _build(dict(content), {}, sets, flags or {}, {})
+
+
 def dump_spec(spec: StudySpec, path: Path, folder: Path) -> None:
     """Write `spec`, every setting spelled out, with its paths made relative to the new file's folder.
 

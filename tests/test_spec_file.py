@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from autopeft.errors import SpecError
-from autopeft.spec_file import FLAGS, dump_spec, read_spec, relocate, settings, spec_from_flags, study_name
+from autopeft.spec_file import FLAGS, dump_spec, make_spec, read_spec, relocate, settings, spec_from_flags, study_name
 
 GOOD = """\
 name: small
@@ -182,3 +182,11 @@ def test_a_written_spec_reads_back_and_its_paths_start_from_its_own_folder(spec:
 def test_flags_name_settings() -> None:
     assert set(FLAGS.values()) <= set(settings())
     assert {"training.batch_size", "budget", "objectives", "space.change"} <= set(settings())
+
+
+def test_content_without_a_file() -> None:
+    content = {"name": "x", "model": {"base": "m"}, "task": {"kind": "regression"}, "data": {"source": "rows"}}
+    assert make_spec(content, ["training.batch_size=4"], flags={"--budget": "2h"}).budget == "2h"
+    with pytest.raises(SpecError, match=r"^task.kind must be .* it is 'regresion'; did you mean regression"):
+        make_spec({**content, "task": {"kind": "regresion"}})
+    assert content["task"] == {"kind": "regression"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Annotated
 
 import typer
@@ -18,6 +19,9 @@ def dashboard(out: Output, study: options.Study, port: Port = 8080) -> None:
 
     Served on 127.0.0.1, read-only, until Ctrl-C.
     """
-    from autopeft import dashboard as serving
+    from autopeft.dashboard import HOST, server
 
-    serving.serve(study, port=port, ready=lambda url: out.result({"url": url}, f"{url}  (Ctrl-C ends it)"))
+    with server(study, port) as running, contextlib.suppress(KeyboardInterrupt):
+        url = f"http://{HOST}:{running.server_port}/"
+        out.result({"url": url}, f"{url}  (Ctrl-C ends it)")
+        running.serve_forever()

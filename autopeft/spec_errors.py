@@ -18,7 +18,7 @@ def explain(error: ValidationError, document: Mapping[str, Any], places: Mapping
     found: dict[Key, list[Any]] = {}
     for fault in error.errors(include_url=False):
         loc: Key = tuple(fault["loc"])
-        named = loc if fault["type"] in ("missing", "extra_forbidden") else _longest(loc, places)
+        named = loc if fault["type"] in ("missing", "extra_forbidden") else _in_document(loc, document)
         found.setdefault(named, []).append(fault)
     lines = []
     for key, faults in found.items():
@@ -92,6 +92,16 @@ def _sections() -> dict[str, type[BaseModel]]:
 
 def _is_part(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _in_document(loc: Key, document: Any) -> Key:
+    """The part of a fault's location that is in the document; what follows names pydantic's alternatives."""
+    for depth, name in enumerate(loc):
+        try:
+            document = document[name]
+        except (KeyError, IndexError, TypeError):
+            return loc[:depth]
+    return loc
 
 
 def _longest(key: Key, places: Mapping[Key, str]) -> Key:

@@ -30,7 +30,7 @@ class Output:
 
     def result(self, data: Any, text: str) -> None:
         """The command's result, for programs or for people."""
-        self.text(json.dumps(data, indent=2, ensure_ascii=False) if self.json else text)
+        self.text(json.dumps(data, indent=2, ensure_ascii=False) if self.json else printable(text))
 
     def text(self, text: str) -> None:
         """A result that is the same for programs and for people."""
@@ -39,7 +39,7 @@ class Output:
 
     def note(self, text: str) -> None:
         if not self.quiet:
-            sys.stderr.write(text + "\n")
+            sys.stderr.write(printable(text) + "\n")
 
 
 def verb(function: Callable[..., None]) -> Callable[..., None]:
@@ -91,7 +91,7 @@ _COMMON = list(inspect.signature(_common, eval_str=True).parameters.values())
 def _fail(text: str, verbose: int) -> None:
     if verbose >= 2:
         traceback.print_exc()
-    first, *rest = text.splitlines() or [""]
+    first, *rest = printable(text).splitlines() or [""]
     colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
     head = "\033[1;31merror:\033[0m" if colour else "error:"
     sys.stderr.write("\n".join([f"{head} {first}", *(f"       {line}" for line in rest)]) + "\n")
@@ -104,6 +104,11 @@ def _set_up_logging(verbose: int, quiet: bool) -> None:
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
         logger.addHandler(handler)
+
+
+def printable(text: str) -> str:
+    """`text` with what could drive the terminal, such as escape sequences, written out."""
+    return "".join(c if c in "\n\t" or c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -35,7 +35,7 @@ def _study(path: Path) -> dict[str, Any]:
 
     try:
         read = record.read(path)
-        state = "running" if study_folder.is_open(path) else "stands"
+        state = "running" if study_folder.is_open(path) else "idle"
     except AutopeftError as error:
         return {"study": str(path), "trials": 0, "best": "-", "state": str(error).splitlines()[0]}
     best = "-"

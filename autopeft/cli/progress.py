@@ -15,6 +15,7 @@ from rich.text import Text
 
 from autopeft import front
 from autopeft.budget import Budget
+from autopeft.cli.console import printable
 from autopeft.report import words
 from autopeft.report.summary import study_axes
 from autopeft.trial import Trial, TrialState
@@ -54,7 +55,7 @@ class Bar:
 
     def say(self, text: str) -> None:
         if not self._quiet:
-            self._console.print(text, markup=False, soft_wrap=True)
+            self._console.print(printable(text), markup=False, soft_wrap=True)
 
     def step(self, number: int, step: int, of: int, loss: float) -> None:
         self._steps[number] = (step, of)

@@ -188,7 +188,7 @@ def test_list(study: Path) -> None:
     (study.parent / "broken").mkdir(exist_ok=True)
     (study.parent / "broken" / "study.yaml").write_text("x")
     found = {Path(entry["study"]).name: entry for entry in json.loads(run("list", study.parent, "--json").stdout)}
-    assert (found["one"]["trials"], found["one"]["state"]) == (60, "stands")
+    assert (found["one"]["trials"], found["one"]["state"]) == (60, "idle")
     assert "holds no study" in found["broken"]["state"]
     assert "there is no folder" in fails("list", study.parent / "nowhere")
 
@@ -282,3 +282,10 @@ def test_tracebacks_of_errors_on_request(here: Path) -> None:
     result = run("search", "-vv")
     assert result.exit_code == 2
     assert "Traceback" in result.stderr
+
+
+def test_texts_cannot_drive_the_terminal(here: Path) -> None:
+    (here / "rows.jsonl").write_text(json.dumps({"\033[2Jtext": "a", "b": 1}) + "\n")
+    said = fails("init", "--model", MINILM, "--data", "rows.jsonl")
+    assert "\033" not in said
+    assert "\\x1b[2Jtext" in said

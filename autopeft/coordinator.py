@@ -328,7 +328,7 @@ class _Coordinator:
         keep = {*front.front_numbers(record.trials, self.spec), *_pick_numbers(record)}
         for trial in record.trials:
             if trial.number not in keep:
-                shutil.rmtree(self._adapter_folder(trial.number), ignore_errors=True)
+                shutil.rmtree(self._adapter_folder(trial.number).parent, ignore_errors=True)
         files.write_json(self.study / ENVIRONMENT, dict(record.environment))
         files.write_text(self.study / OBSERVATIONS, write_csv(record.trials))
         if record.complete:

@@ -1,0 +1,5 @@
+"""`python -m autopeft`: the command line."""
+
+from autopeft.cli import main
+
+main()

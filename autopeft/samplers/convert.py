@@ -7,7 +7,7 @@ unordered dimension   CategoricalDistribution over its values
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,10 @@ from optuna.trial import BaseTrial
 
 from autopeft.samplers.coordinates import Category, Ordinal
 from autopeft.samplers.domain import Domain, Floats, Point
+from autopeft.samplers.limits import Computed, computed
 from autopeft_searchspace.configuration import Configuration, Value
 from autopeft_searchspace.dims import Dimension
-from autopeft_searchspace.space import Space, trainable_parameters
+from autopeft_searchspace.space import Space
 
 
 def distribution(dimension: Dimension) -> BaseDistribution:
@@ -69,12 +70,13 @@ def _ask(trial: BaseTrial, dimension: Dimension) -> Value:
 class SpaceDomain(Domain):
     """One of our spaces. Points are values of the space, items are configurations.
 
-    memory: predicted peak memory of a configuration where it is known; becomes a feature.
+    known: objectives that can be computed; parameters and memory become features. Head-only, a
+    baseline, is learnt from but not proposed.
     """
 
-    def __init__(self, space: Space, memory: Callable[[Configuration], float] | None = None) -> None:
+    def __init__(self, space: Space, known: Mapping[str, Computed] | None = None) -> None:
         super().__init__(distributions(space))
-        self.space, self._memory = space, memory
+        self.space, self._known = space, computed({}, space) | dict(known or {})
         self.coordinates = {d.name: Ordinal(d.values) if d.ordered else Category(d.values) for d in space.dimensions}
         self._sizes = [f"{type}.size" for type in space.types]
         rng = np.random.default_rng(0)
@@ -87,6 +89,9 @@ class SpaceDomain(Domain):
     def is_valid(self, point: Mapping[str, Any]) -> bool:
         return self.space.problem(point) is None
 
+    def may_propose(self, item: Configuration) -> bool:
+        return bool(item.components)
+
     def item(self, point: Point) -> Configuration:
         return self.space.configuration(point)
 
@@ -98,9 +103,7 @@ class SpaceDomain(Domain):
 
     def from_params(self, params: Mapping[str, Any]) -> Point | None:
         values = params_to_values(self.space, params)
-        if any(d.name not in values for d in self.space.dimensions if d.name in self._sizes):
-            return None
-        if any(d.name not in values for d in self.space.dimensions if self.is_active(d.name, values)):
+        if any(name not in values for name in self.coordinates if self.is_active(name, values)):
             return None
         return self.space.active(values) if self.is_valid(values) else None
 
@@ -151,17 +154,17 @@ class SpaceDomain(Domain):
     def _derived(self, items: Sequence[Configuration]) -> Floats:
         """log parameters, share and mean depth of adapted layers, number of components, log learning
         rate, predicted memory where known, and one column per type that is on. [n, 5 or 6 + types]"""
-        rows = []
+        rows, memory = [], "peak_memory_bytes" in self._known
         for item in items:
             layers = item.components[0].layers if item.components else ()
             row = [
-                math.log10(1 + trainable_parameters(item, self.space.shape)),
+                math.log10(1 + self._known["trainable_parameters"](item)),
                 len(layers) / self.space.shape.layers,
                 sum(layers) / max(1, len(layers)) / self.space.shape.layers,
                 len(item.components),
                 math.log10(item.learning_rate),
             ]
             on = {c.type for c in item.components}
-            row += [self._memory(item)] if self._memory else []
+            row += [self._known["peak_memory_bytes"](item)] if memory else []
             rows.append([*row, *(float(type in on) for type in self.space.types)])
-        return np.array(rows, dtype=float).reshape(len(items), 5 + bool(self._memory) + len(self.space.types))
+        return np.array(rows, dtype=float).reshape(len(items), 5 + memory + len(self.space.types))

@@ -52,6 +52,10 @@ class Domain:
     def is_valid(self, point: Mapping[str, Any]) -> bool:
         return True
 
+    def may_propose(self, item: Any) -> bool:
+        """Whether a valid point is worth a trial."""
+        return True
+
     def item(self, point: Point) -> Any:
         """What functions of the user are given for a point."""
         return point

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
-from autopeft.samplers.limits import Limited, within
+from autopeft.samplers.limits import Computed, Limited, computed, within
 from autopeft_searchspace.configuration import Configuration, Value
-from autopeft_searchspace.space import Space, trainable_parameters
+from autopeft_searchspace.space import Space
 
 POOL = 48
 """Random points drawn per configuration wanted."""
@@ -19,7 +19,7 @@ def initial_design(
     space: Space,
     count: int,
     seed: int,
-    known: Mapping[str, Callable[[Configuration], float]] | None = None,
+    known: Mapping[str, Computed] | None = None,
     limits: Limited | None = None,
 ) -> list[dict[str, Value]]:
     """`count` points (fewer where the space or the limits allow fewer), distinct as configurations.
@@ -29,7 +29,8 @@ def initial_design(
     Deterministic.
     """
     rng = np.random.default_rng([seed, count])
-    allowed = within(limits, known or {}, space)
+    known = computed(known or {}, space)
+    allowed = within(limits, known)
     pool: dict[str, tuple[dict[str, Value], Configuration]] = {}
     for _ in range(POOL * count):
         values = space.sample(rng)
@@ -39,7 +40,7 @@ def initial_design(
     if not pool:
         return []
     points, configurations = zip(*pool.values(), strict=True)
-    where = np.array([_coordinates(c, space) for c in configurations])
+    where = np.array([_coordinates(c, known, space) for c in configurations])
     where = (where - where.min(0)) / np.where(np.ptp(where, 0) > 0, np.ptp(where, 0), 1.0)
     targets = (np.stack([rng.permutation(count) for _ in range(where.shape[1])], axis=1) + 0.5) / count
     free = np.ones(len(points), dtype=bool)
@@ -54,10 +55,10 @@ def initial_design(
     return [points[i] for i in chosen]
 
 
-def _coordinates(configuration: Configuration, space: Space) -> tuple[float, float, float]:
+def _coordinates(configuration: Configuration, known: Mapping[str, Computed], space: Space) -> tuple[float, float, float]:
     layers = configuration.components[0].layers
     return (
-        math.log10(trainable_parameters(configuration, space.shape)),
+        math.log10(known["trainable_parameters"](configuration)),
         math.log10(configuration.learning_rate),
         len(layers) / space.shape.layers,
     )

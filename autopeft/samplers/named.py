@@ -8,6 +8,7 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, TPESampler
 
 from autopeft.errors import SpecError, near
 from autopeft.front import Axes
+from autopeft.samplers.limits import Computed
 from autopeft.samplers.pareto import ParetoSampler
 from autopeft.samplers.whole import RandomSampler
 from autopeft_searchspace.configuration import Configuration
@@ -23,7 +24,7 @@ def make_sampler(
     space: Space,
     *,
     seed: int | None = None,
-    known: Mapping[str, Callable[[Configuration], float]] | None = None,
+    known: Mapping[str, Computed] | None = None,
     axes: Axes | None = None,
     allowed: Callable[[Configuration], bool] | None = None,
 ) -> BaseSampler:
@@ -33,7 +34,7 @@ def make_sampler(
     """
     match name:
         case "pareto":
-            computed: dict[int | str, Callable[[Configuration], float]] = dict((known or {}).items())
+            computed: dict[int | str, Computed] = dict((known or {}).items())
             return ParetoSampler(space, known=computed, axes=axes, allowed=allowed, seed=seed)
         case "random":
             return RandomSampler(space, allowed=allowed, seed=seed)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import optuna
+from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import NSGAIISampler
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
@@ -15,7 +17,7 @@ from optuna.trial import TrialState as OptunaState
 from autopeft.front import Axes, objective_values, study_axes
 from autopeft.samplers.convert import distribution, suggest_values, values_to_params
 from autopeft.samplers.domain import SpaceExhausted
-from autopeft.samplers.limits import Limited, within
+from autopeft.samplers.limits import Computed, Limited, computed, within
 from autopeft.samplers.named import POPULATION, make_sampler
 from autopeft.samplers.whole import RandomSampler
 from autopeft.spec import StudySpec
@@ -39,7 +41,7 @@ def suggest(
     spec: StudySpec,
     space: Space,
     trials: Sequence[Trial],
-    known: Mapping[str, Callable[[Configuration], float]],
+    known: Mapping[str, Computed],
     number: int,
     limits: Limited | None = None,
     axes: Axes | None = None,
@@ -51,11 +53,12 @@ def suggest(
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     seed = int(np.random.SeedSequence([spec.seeds.search, number]).generate_state(1)[0] % 2**31)
-    allowed = within(limits, known, space)
+    known = computed(known, space)
+    allowed = within(limits, known)
     taken = {t.configuration.key for t in trials}
 
     def fresh(configuration: Configuration) -> bool:
-        return configuration.key not in taken and allowed(configuration)
+        return len(configuration.components) > 0 and configuration.key not in taken and allowed(configuration)
 
     study = study_of(spec, space, trials)
     study.sampler = make_sampler(spec.sampler, space, seed=seed, known=known, axes=axes or _axes(spec, space, trials), allowed=fresh)
@@ -76,7 +79,9 @@ def study_of(spec: StudySpec, space: Space, trials: Sequence[Trial]) -> optuna.S
     ignore constraints of failed trials. Trials outside the space have values but no parameters.
     """
     study = optuna.create_study(directions=[o.direction for o in spec.objectives])
-    study.set_metric_names([o.name for o in spec.objectives])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        study.set_metric_names([o.name for o in spec.objectives])
     for trial in sorted(trials, key=lambda t: t.number):
         study.add_trial(_frozen(trial, spec, space))
     return study

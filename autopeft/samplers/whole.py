@@ -27,7 +27,7 @@ def make_domain(distributions: Distributions, conditions: Mapping[str, Condition
     if isinstance(distributions, Space):
         if conditions:
             raise ValueError("a Space has its own conditions; give `conditions` with Optuna distributions alone")
-        return SpaceDomain(distributions, known.get("peak_memory_bytes"))
+        return SpaceDomain(distributions, {name: function for name, function in known.items() if isinstance(name, str)})
     return Domain(distributions, conditions)
 
 
@@ -67,7 +67,7 @@ class WholeSampler(BaseSampler):
             key = self.domain.key(item)
             if key not in seen:
                 seen.add(key)
-                if self._allowed is None or self._allowed(item):
+                if self.domain.may_propose(item) and (self._allowed is None or self._allowed(item)):
                     kept.append(point)
                     items.append(item)
         return kept, items

@@ -21,17 +21,20 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from autopeft.surrogate.posterior import Floats
 
 
 class Cells(NamedTuple):
-    """lower, upper: [cells, m - 1] corners in the known objectives. level: [cells]."""
+    """lower, upper: [cells, m - 1] corners in the known objectives, in runs of equal level.
+    level: [runs]. start: [runs] the first cell of each run."""
 
     lower: Floats
     upper: Floats
     level: Floats
+    start: NDArray[np.int64]
 
 
 def cells(Y: Floats) -> Cells:
@@ -39,7 +42,7 @@ def cells(Y: Floats) -> Cells:
     Y = Y[(Y > 0).all(1)]
     known = Y.shape[1] - 1
     lower, upper = np.zeros((1, known)), np.full((1, known), np.inf)
-    done: list[Cells] = []
+    done: list[tuple[Floats, Floats, float]] = []
     for y, *point in Y[np.argsort(-Y[:, 0], kind="stable")]:
         z = np.array(point)
         hit = (lower < z).all(1)
@@ -47,7 +50,7 @@ def cells(Y: Floats) -> Cells:
             continue
         low, high = lower[hit], upper[hit]
         below = np.minimum(high, z)
-        done.append(Cells(low, below, np.full(len(low), y)))
+        done.append((low, below, y))
         free_lower, free_upper = [lower[~hit]], [upper[~hit]]
         for j in range(known):  # what is left of a hit cell: above z in j, below it in the axes before j
             left = high[:, j] > z[j]
@@ -56,20 +59,20 @@ def cells(Y: Floats) -> Cells:
             free_lower.append(corner)
             free_upper.append(np.concatenate([below[left, :j], high[left, j:]], axis=1))
         lower, upper = np.concatenate(free_lower), np.concatenate(free_upper)
-    done.append(Cells(lower, upper, np.zeros(len(lower))))
-    return Cells(*(np.concatenate(parts) for parts in zip(*done, strict=True)))
+    done.append((lower, upper, 0.0))
+    lowers, uppers, levels = zip(*done, strict=True)
+    start = np.cumsum([0, *(len(low) for low in lowers[:-1])])
+    return Cells(np.concatenate(lowers), np.concatenate(uppers), np.array(levels), start)
 
 
 def expected_improvement(mean: Floats, variance: Floats, known: Floats, region: Cells) -> Floats:
     """EHVI [c] of candidates with uncertain coordinate N(mean [c], variance [c]) and known coordinates
     `known` [c, m - 1], over one path's cells."""
-    volume = np.ones((len(mean), len(region.level)))
+    volume = np.ones((len(mean), len(region.lower)))
     for j in range(known.shape[1]):
         volume *= np.clip(known[:, j, None] - region.lower[:, j], 0.0, region.upper[:, j] - region.lower[:, j])
-    levels, cell_level = np.unique(region.level, return_inverse=True)
-    by_level = np.zeros((len(mean), len(levels)))
-    np.add.at(by_level.T, cell_level, volume.T)
-    return (by_level * _expected_excess(mean[:, None], np.sqrt(variance)[:, None], levels)).sum(1)
+    by_level = np.add.reduceat(volume, region.start, axis=1)
+    return np.asarray((by_level * _expected_excess(mean[:, None], np.sqrt(variance)[:, None], region.level)).sum(1))
 
 
 def _expected_excess(mean: Floats, sd: Floats, level: Floats) -> Floats:

@@ -39,7 +39,8 @@ class TreePosterior:
 
     def trees(self, X: Floats) -> Floats:
         """Prediction of every tree. [trees, c]"""
-        return np.stack([tree.predict(X) for tree in self.forest.estimators_])
+        rows = np.ascontiguousarray(X, dtype=np.float32)  # what scikit-learn's trees work on; its own checks cost ten times the prediction
+        return np.stack([tree.tree_.predict(rows)[:, 0] for tree in self.forest.estimators_])
 
     def predict(self, X: Floats) -> tuple[Floats, Floats]:
         trees = self.trees(X)

@@ -12,12 +12,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from autopeft.front import Axes, Axis
+import numpy as np
+
+from autopeft.baselines import baselines
+from autopeft.front import Axes, Axis, picks
 from autopeft.record import StudyRecord
 from autopeft.spec import StudySpec
 from autopeft.trial import Measurement, Observation, Origin, Trial, TrialState
-from autopeft_searchspace.configuration import Component, Configuration
+from autopeft_searchspace.configuration import Configuration
 from autopeft_searchspace.shape import LinearShape, ModelShape
+from autopeft_searchspace.space import Space, build_space, trainable_parameters
 
 LAYERS, WIDTH, WIDE = 6, 384, 1536
 STEPS, RUNG = 240, 120
@@ -56,24 +60,19 @@ def spec(name: str = "agreement-synthetic", two_objectives: bool = False) -> Stu
     return StudySpec.model_validate(data)
 
 
-def parameters(component: Component) -> int:
-    per_role = {role: modules[0].d_in + modules[0].d_out for role, modules in shape().modules.items()}
-    per_layer = {
-        "lora": component.size * sum(per_role[role] for role in component.roles),
-        "prefix": component.size * 2 * WIDTH,
-    }.get(component.type, component.size * 2 * WIDTH + component.size + WIDTH)
-    return per_layer * len(component.layers)
+def space() -> Space:
+    return build_space("default", shape())
 
 
 def memory(configuration: Configuration) -> float:
     first = min((component.layers[0] for component in configuration.components), default=LAYERS)
-    count = sum(parameters(component) for component in configuration.components)
+    count = trainable_parameters(configuration, shape())
     return 105e6 + (LAYERS - first) * 34e6 + 8e6 * len(configuration.components) + 16.0 * count
 
 
 def expected_quality(configuration: Configuration, gain: float) -> float:
     """Rises with log-parameters, upper layers and the right learning rate; never below chance."""
-    count = sum(parameters(component) for component in configuration.components)
+    count = trainable_parameters(configuration, shape())
     if not count:
         return HEAD_ONLY
     size = 1 - math.exp(-math.log10(count / 300) / 1.1) if count > 300 else 0.0
@@ -92,35 +91,6 @@ def axes(two_objectives: bool = False) -> Axes:
     return Axes(found[:2] if two_objectives else found)
 
 
-def _component(kind: str, size: int, layers: tuple[int, ...], roles: tuple[str, ...] = ()) -> Component:
-    options: dict[str, int | float | str | bool] = {}
-    if kind == "lora":
-        options = {"alpha": 2 * size}
-    elif kind in ("serial", "parallel"):
-        options = {"bias": True, "place": "feed_forward"}
-    return Component(kind, size, layers, roles if kind == "lora" else (), options)
-
-
-def baselines() -> list[tuple[str, Configuration]]:
-    every = tuple(range(LAYERS))
-    return [
-        ("head only", Configuration((), 5e-3)),
-        ("LoRA r=8 on q,v", Configuration((_component("lora", 8, every, ("q", "v")),), 1e-3)),
-        ("LoRA r=16 on all linear layers", Configuration((_component("lora", 16, every, shape().roles),), 1e-3)),
-        ("bottleneck 64", Configuration((_component("serial", 64, every),), 1e-3)),
-        ("prefix 20", Configuration((_component("prefix", 20, every),), 5e-3)),
-    ]
-
-
-def _random_configuration(rng: random.Random) -> Configuration:
-    kinds = rng.sample(["lora", "serial", "parallel", "prefix"], rng.choice([1, 1, 1, 2, 2, 3]))
-    layers = tuple(sorted(rng.sample(range(LAYERS), rng.randint(1, LAYERS))))
-    roles = rng.choice([("q", "v"), ("v",), ("q", "k", "v", "o"), ("ff_in", "ff_out"), ("q", "k", "v", "o", "ff_in", "ff_out")])
-    order = [kind for kind in ("serial", "parallel", "prefix", "lora") if kind in kinds]
-    components = tuple(_component(kind, 2 ** rng.randint(0, 6), layers, roles) for kind in order)
-    return Configuration(components, float(f"{10 ** rng.uniform(-4, -1.9):.3g}"))
-
-
 def _observe(configuration: Configuration, seed: int, step: int, quality: float, rng: random.Random, seconds: float) -> Observation:
     def measured(value: float, examples: int) -> Measurement:
         value = min(max(round(value * examples) / examples, 0.0), 1.0)
@@ -133,7 +103,7 @@ def _observe(configuration: Configuration, seed: int, step: int, quality: float,
         "measured_peak_memory_bytes": Measurement(memory(configuration) * rng.uniform(0.96, 1.09) + 12e6, "bytes"),
         "train_seconds": Measurement(seconds * share, "seconds"),
         "seconds_per_step": Measurement(seconds / STEPS, "seconds"),
-        "stored_bytes": Measurement(4.0 * sum(parameters(c) for c in configuration.components) + 1200, "bytes"),
+        "stored_bytes": Measurement(4.0 * trainable_parameters(configuration, shape()) + 1200, "bytes"),
     }
     if step == STEPS:
         measurements["confirm.accuracy"] = measured(reached + rng.gauss(0, 0.012), CONFIRM_EXAMPLES)
@@ -143,7 +113,7 @@ def _observe(configuration: Configuration, seed: int, step: int, quality: float,
 
 
 def _trial(number: int, configuration: Configuration, origin: Origin, label: str, rng: random.Random, gain: float) -> Trial:
-    count = sum(parameters(component) for component in configuration.components)
+    count = trainable_parameters(configuration, shape())
     computed = {"trainable_parameters": float(count), "peak_memory_bytes": float(round(memory(configuration)))}
     quality, seconds = expected_quality(configuration, gain), rng.uniform(14, 26)
     rung = _observe(configuration, 0, RUNG, quality, rng, seconds)
@@ -167,31 +137,45 @@ def record(
 ) -> StudyRecord:
     """A finished study; `gain` is how far adapters can rise above head only (0: they cannot)."""
     rng = random.Random(seed)
-    known = baselines()
+    known, found = baselines(shape(), trials - 1), space()
+    generator = np.random.default_rng(seed)
     made = [_trial(i, c, Origin.BASELINE, label, rng, gain) for i, (label, c) in enumerate(known)][:trials]
     seen = {t.configuration.key for t in made}
     while len(made) < trials:
-        configuration = _random_configuration(rng)
+        configuration = found.configuration(found.sample(generator))
         if configuration.key in seen:
             continue
         seen.add(configuration.key)
         origin = Origin.INITIAL if len(made) < 12 else Origin.SAMPLER
         made.append(_trial(len(made), configuration, origin, "", rng, gain))
     if trials >= 40:
-        made[trials - 1] = replace(made[trials - 1], state=TrialState.RUNNING, observations=(), reason="")
+        made[trials - 1] = replace(made[trials - 1], state=TrialState.RUNNING, observations=(), reason="", seconds=0.0)
         made[20] = replace(
             made[20], state=TrialState.INFEASIBLE, observations=(), reason="too large: 3.1 M parameters, at most 2 M allowed"
         )
         made[21] = replace(made[21], state=TrialState.FAILED, observations=(), reason="worker died: signal 9")
-    best = sorted((t for t in made if t.state is TrialState.COMPLETE), key=lambda t: -expected_quality(t.configuration, gain))[:6]
-    for trial in {t.number: t for t in (*best, *made[:2])}.values():
+    chosen = picks(made, spec(name, two_objectives), axes(two_objectives)).values()
+    best = sorted((t for t in made if t.state is TrialState.COMPLETE), key=lambda t: -expected_quality(t.configuration, gain))[:4]
+    for number in sorted({*chosen, *(t.number for t in best), *(t.number for t in made[:2])}):
+        trial = made[number]
         more = tuple(_observe(trial.configuration, s, STEPS, expected_quality(trial.configuration, gain), rng, 20) for s in (1, 2))
         made[trial.number] = replace(trial, observations=(*trial.observations, *more), seconds=trial.seconds * 3)
     environment = {
-        "versions": {"autopeft": "0.1.0", "torch": "2.13.0", "transformers": "5.23.0", "peft": "0.21.2"},
-        "device": "cpu, 2 threads",
-        "data": {"hash": "9f2c1e77", "counts": {"train": 4000, "search": SEARCH_EXAMPLES, "confirm": CONFIRM_EXAMPLES}},
-        "recipe": "recipe-0",
+        "environment": {
+            "python": "3.11.9",
+            "system": "Linux x86_64",
+            "versions": {"autopeft": "0.1.0", "torch": "2.13.0", "transformers": "5.23.0", "peft": "0.21.2"},
+            "device": "cpu",
+            "device_name": "CPU, 2 threads",
+        },
+        "threads": 2,
+        "limits": {"maximum_parameters": 2_000_000, "maximum_memory_bytes": None},
+        "data": {
+            "sha256": "9f2c1e77" * 8,
+            "labels": ["no", "yes"],
+            "counts": {"train": 4000, "search": SEARCH_EXAMPLES, "confirm": CONFIRM_EXAMPLES},
+        },
+        "recipe": {"precision": "fp32", "base_dropout": False, "total_steps": STEPS},
         "total_steps": STEPS,
         "axes": axes(two_objectives).to_json(),
         "full_memory_bytes": FULL_MEMORY,

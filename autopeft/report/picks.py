@@ -62,7 +62,7 @@ class Pick:
 class Verdict:
     """headline: the answer in one line. text: one to three sentences.
 
-    picks: in the order of `TITLES`; head only goes first where it is as good as anything found.
+    picks: the one to start with first; head only is among them where it is as good as anything found.
     head_is_enough: no pick is distinguishably better than training the task head alone.
     """
 
@@ -85,17 +85,21 @@ def judge(record: StudyRecord, rows: Sequence[Row], chosen: Mapping[str, int]) -
     picks = [_pick(record, tuple(own), by_number[number], head, best) for number, own in names.items()]
     enough = head is not None and not any(pick.over_head and pick.over_head.is_better for pick in picks)
     if enough and head and head.number not in names:
-        picks.insert(0, _pick(record, (HEAD_ONLY,), head, head, best))
+        picks.append(_pick(record, (HEAD_ONLY,), head, head, best))
+    first = recommended(picks, head if enough else None)
+    picks.sort(key=lambda pick: pick is not first)
     headline, text = _enough(record, picks, head) if enough and head else _worth_it(record, picks, rows)
     if any(pick.split == "search" for pick in picks):
         text.append("Not all of this is confirmed: numbers of the search split read too high, as they chose the trial.")
     return Verdict(headline, tuple(text), tuple(picks), enough)
 
 
-def recommended(picks: Sequence[Pick]) -> Pick:
-    """The smallest pick that cannot be told from the best in quality."""
+def recommended(picks: Sequence[Pick], head: Row | None) -> Pick:
+    """Where to start: with the head alone if that is enough, else with the smallest pick that cannot be
+    told from the best in quality."""
     close = [pick for pick in picks if pick.against_best is None or not pick.against_best.distinguishable]
-    return min(close, key=lambda pick: pick.row.parameters)
+    alone = next((pick for pick in picks if head and pick.row.number == head.number), None)
+    return alone or min(close, key=lambda pick: pick.row.parameters)
 
 
 def _pick(record: StudyRecord, names: tuple[str, ...], row: Row, head: Row | None, best: Row) -> Pick:
@@ -163,7 +167,7 @@ def _enough(record: StudyRecord, picks: Sequence[Pick], head: Row) -> tuple[str,
 
 def _worth_it(record: StudyRecord, picks: Sequence[Pick], rows: Sequence[Row]) -> tuple[str, list[str]]:
     metric = record.spec.quality
-    chosen = recommended(picks)
+    chosen = picks[0]
     share = chosen.row.parameters / record.shape.total_parameters
     headline = f"{words.measured(metric, chosen.quality.value)} by training {words.share(share)} of the weights"
     text = [

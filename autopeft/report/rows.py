@@ -14,6 +14,7 @@ from autopeft.report import words
 from autopeft.spec import DIRECTIONS, UNITS
 from autopeft.statistics import Estimate, difference, mean_over_seeds
 from autopeft.trial import Origin, Trial, TrialState
+from autopeft_searchspace.configuration import Configuration, ranges
 
 PROPORTIONS = ("accuracy", "exact_match")
 """Metrics that are shares of examples, whose intervals are exact."""
@@ -69,8 +70,8 @@ class Row:
 
     @property
     def title(self) -> str:
-        """A baseline's name, else the configuration without its learning rate."""
-        return self.trial.label or self.configuration.rpartition(";")[0]
+        """A baseline's name, else types, sizes and layers."""
+        return self.trial.label or _in_brief(self.trial.configuration)
 
     @property
     def parameters(self) -> float:
@@ -90,6 +91,15 @@ class Row:
         """seed -> (value, standard error) of a measurement at the last step."""
         found = {o.seed: o.measurements.get(name) for o in self.trial.replicates()}
         return {seed: (m.value, m.standard_error) for seed, m in found.items() if m}
+
+
+def _in_brief(configuration: Configuration) -> str:
+    """`prefix 24 + lora 8, layers 0-5`; learning rate and options left out."""
+    adapters = configuration.components
+    placements = {c.layers for c in adapters}
+    if len(placements) == 1:
+        return f"{' + '.join(f'{c.type} {c.size}' for c in adapters)}, layers {ranges(placements.pop())}"
+    return " + ".join(f"{c.type} {c.size} in layers {ranges(c.layers)}" for c in adapters) or "head only"
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,11 @@ class Summary:
         """Wall time of all runs of all trials."""
         return sum(row.trial.seconds for row in self.rows)
 
+    @property
+    def types(self) -> tuple[str, ...]:
+        """Adapter types that were tried."""
+        return tuple(sorted({type for row in self.rows for type in row.types}))
+
     def row(self, number: int) -> Row:
         return next(row for row in self.rows if row.number == number)
 

@@ -50,7 +50,7 @@ def value_cell(objective: str, number: float | None) -> Cell:
 
 
 def _objective_columns(summary: Summary) -> list[Column]:
-    return [Column(o.title, numeric=True) for o in summary.objectives]
+    return [Column(words.short(o.name), numeric=True) for o in summary.objectives]
 
 
 def _objective_cells(summary: Summary, row: Row) -> list[Cell]:
@@ -65,7 +65,7 @@ def front_table(summary: Summary) -> Table:
             number_cell(row),
             *_objective_cells(summary, row),
             Cell(words.interval(metric, row.quality) if row.quality else "–"),
-            Cell(row.configuration),
+            Cell(row.configuration, mark="words"),
         ]
         for row in summary.front
     ]
@@ -79,9 +79,9 @@ def baselines_table(summary: Summary) -> Table:
         Column("baseline"),
         Column("trial", numeric=True),
         Column("state"),
-        Column(f"{summary.quality.title}, confirm split", numeric=True),
+        Column(summary.quality.title, numeric=True),
         Column("95 % interval"),
-        *(Column(o.title, numeric=True) for o in summary.objectives[1:]),
+        *_objective_columns(summary)[1:],
         Column("best pick minus baseline"),
     ]
     rows = []
@@ -101,7 +101,7 @@ def baselines_table(summary: Summary) -> Table:
                 against,
             ]
         )
-    return table("Known defaults, trained with the same recipe", columns, rows)
+    return table(f"Known defaults: {summary.quality.title} on the confirm split", columns, rows)
 
 
 def reasons_table(summary: Summary) -> Table:
@@ -130,3 +130,37 @@ def state_cell(row: Row) -> Cell:
 
 def mark_of(distinguishable: bool) -> str:
     return "" if distinguishable else "same"
+
+
+def trials_table(summary: Summary) -> Table:
+    """Every trial; the first three columns are what the page filters by."""
+    columns = [
+        Column("trial", numeric=True),
+        Column("state"),
+        Column("types"),
+        *_objective_columns(summary),
+        Column("± (95 %)", numeric=True),
+        Column("steps", numeric=True),
+        Column("time", numeric=True),
+        Column("configuration"),
+        Column("note"),
+    ]
+    rows = []
+    for row in summary.rows:
+        marks = [*row.picks, *(["front"] if row.on_front else [])]
+        notes = [", ".join(marks), row.trial.label, row.trial.reason, row.trial.note]
+        half = row.quality.half_width if row.quality else None
+        rows.append(
+            [
+                number_cell(row),
+                state_cell(row),
+                Cell(" + ".join(row.types)),
+                *_objective_cells(summary, row),
+                Cell(words.signed(summary.quality.name, half).lstrip("+") if half is not None else "–", half),
+                Cell(words.share(row.fidelity) if row.fidelity is not None else "–", row.fidelity),
+                value_cell("seconds", row.trial.seconds),
+                Cell(row.configuration, mark="words"),
+                Cell("; ".join(note for note in notes if note), mark="front" if row.on_front else ""),
+            ]
+        )
+    return table("Every trial of the study", columns, rows)

@@ -28,6 +28,14 @@ def name(objective: str) -> str:
     return NAMES.get(objective, objective.replace("_", " "))
 
 
+SHORT = {"trainable_parameters": "parameters", "peak_memory_bytes": "memory"}
+
+
+def short(objective: str) -> str:
+    """A name for the head of a narrow column."""
+    return SHORT.get(objective, name(objective))
+
+
 def value(objective: str, number: float | None) -> str:
     """A value with its unit; a dash for None."""
     if number is None or not math.isfinite(number):
@@ -66,11 +74,12 @@ def signed(objective: str, number: float) -> str:
     return f"{'+' if rounded > 0 else MINUS if rounded < 0 else ''}{abs(rounded):.{digits}f}"
 
 
-def difference(objective: str, estimate: Estimate) -> str:
-    """`+1.2 points (−0.4 to +2.8)`."""
+def difference(objective: str, estimate: Estimate, *, ends: bool = True) -> str:
+    """`+1.2 points (−0.4 to +2.8)`; without the interval's ends where they stand elsewhere."""
     unit = " points" if objective in IN_PERCENT else " nats" if objective == "token_nll" else ""
-    ends = f" ({signed(objective, estimate.low)} to {signed(objective, estimate.high)})" if estimate.has_interval else ""
-    return f"{signed(objective, estimate.value)}{unit}{ends}"
+    shown = ends and estimate.has_interval
+    both = f" ({signed(objective, estimate.low)} to {signed(objective, estimate.high)})" if shown else ""
+    return f"{signed(objective, estimate.value)}{unit}{both}"
 
 
 def count(number: float) -> str:

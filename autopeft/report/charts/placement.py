@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import median
 
 from autopeft.report import words
-from autopeft.report.charts.style import INK, SEQUENCE, Chart, layout
+from autopeft.report.charts.style import SEQUENCE, SOFT, Chart, layout
 from autopeft.report.summary import Summary
 from autopeft.report.tables import Cell, Column, table
 
@@ -46,7 +46,12 @@ def placement(summary: Summary) -> Chart | None:
         "zmax": 100,
         "xgap": 2,
         "ygap": 2,
-        "colorbar": {"title": {"text": "% of the front", "side": "right"}, "thickness": 10, "outlinewidth": 0, "tickfont": {"color": INK}},
+        "colorbar": {
+            "title": {"text": "% of the front", "side": "right", "font": {"size": 12.5, "color": SOFT}},
+            "thickness": 10,
+            "outlinewidth": 0,
+            "tickfont": {"size": 12, "color": SOFT},
+        },
     }
     rows = [
         [Cell(name), *(Cell(f"{len(found)} × {median(found):g}" if found else "–", len(found)) for found in sizes[name])]

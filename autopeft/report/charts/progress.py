@@ -38,16 +38,14 @@ def within(summary: Summary) -> Chart | None:
         return None
     metric = summary.quality.name
     drawn = scale(metric, [])
-    lines = {
-        f"up to {words.count(float(size))} parameters".replace(".0 ", " "): [drawn.at(p.within[size]) for p in points] for size in sizes
-    }
+    lines = {f"up to {_size(size)} parameters".replace(".0 ", " "): [drawn.at(p.within[size]) for p in points] for size in sizes}
     reached = ", ".join(f"{words.value(metric, points[-1].within[size])} within {_size(size)}" for size in sizes)
     return Chart(
         "within",
         f"Best {summary.quality.title} within a size",
         "Hypervolume favours tiny adapters; this is what a fixed number of trainable parameters buys.",
         f"Step lines of the best {summary.quality.title} so far among configurations up to a number of parameters; at the end {reached}.",
-        _against_both(points, lines, [SERIES[i % len(SERIES)] for i in range(len(lines))], drawn.axis["title"]["text"]),
+        _against_both(points, lines, [SERIES[i % len(SERIES)] for i in range(len(lines))], drawn.axis["title"]),
         _table(summary, points),
     )
 
@@ -60,7 +58,7 @@ def _against_both(points: tuple[Curve, ...], lines: Mapping[str, Sequence[float 
         look = {"color": colours[i], "width": 2.5, "shape": "hv", "dash": DASHES[i % len(DASHES)]}
         end = {"color": colours[i], "size": [0] * (len(points) - 1) + [10], "symbol": SHAPES[i], "opacity": 1}
         for number, x in enumerate(([float(p.trials) for p in points], minutes)):
-            text = [f"{name}: %{{y:.4~g}} after {p.trials} trials, {words.seconds(p.seconds)}" for p in points]
+            after = "%{x:.1f} min" if number else "%{x} trials"
             data.append(
                 scatter(
                     x,
@@ -72,7 +70,7 @@ def _against_both(points: tuple[Curve, ...], lines: Mapping[str, Sequence[float 
                     legendgroup=name,
                     showlegend=number == 0 and len(lines) > 1,
                     xaxis="x2" if number else "x",
-                    hovertemplate=[f"{t}<extra></extra>" for t in text],
+                    hovertemplate=f"{name}: %{{y:.4~g}} after {after}<extra></extra>",
                 )
             )
     made = layout({"title": "finished trials", "domain": [0, 0.48]}, {"title": title})

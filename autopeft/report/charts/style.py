@@ -38,7 +38,7 @@ DARK = {
 }
 """Light colour -> dark colour."""
 
-FONT = 'ui-sans-serif, system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, "Liberation Sans", sans-serif'
+FONT = '-apple-system, BlinkMacSystemFont, "Segoe UI", Inter, Roboto, "Helvetica Neue", Arial, "Liberation Sans", sans-serif'
 WRAP = 64
 
 
@@ -66,6 +66,7 @@ def layout(x: Mapping[str, Any] | None = None, y: Mapping[str, Any] | None = Non
         "font": {"family": FONT, "size": 13, "color": INK},
         "margin": {"l": 56, "r": 16, "t": 12, "b": 48},
         "hovermode": "closest",
+        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": GREY, "activecolor": BLUE, "orientation": "v"},
         "hoverlabel": {"align": "left", "bgcolor": PAPER, "bordercolor": GRID, "font": {"family": FONT, "size": 12.5, "color": INK}},
         "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "font": {"size": 12, "color": SOFT}},
         "xaxis": axis(**(x or {})),
@@ -90,6 +91,11 @@ def scatter(x: Sequence[Any], y: Sequence[Any], **more: Any) -> dict[str, Any]:
     return {"type": "scatter", "x": list(x), "y": list(y), **more}
 
 
+def patterned(shape: str) -> dict[str, Any]:
+    """A bar's pattern over its colour; "" for none."""
+    return {"shape": shape, "fillmode": "overlay", "fgcolor": PAPER, "size": 6}
+
+
 def safe(text: str) -> str:
     """Text that plotly shows as it stands; it reads a few HTML tags otherwise."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
@@ -99,8 +105,14 @@ def wrapped(text: str, width: int = WRAP) -> str:
     return "<br>".join(safe(line) for line in textwrap.wrap(text, width, break_long_words=True)) or ""
 
 
+def trial_hover(rows: Sequence[Row | None]) -> dict[str, Any]:
+    """Keys of a trace whose points are trials (None: a gap in a line). The page fills in the text of
+    `hover`, of which it holds one copy per trial."""
+    return {"customdata": [row.number if row else None for row in rows], "hovertemplate": "%{hovertext}<extra></extra>"}
+
+
 def hover(summary: Summary, row: Row) -> str:
-    """What a chart says of a trial: number and standing, configuration in words, every objective."""
+    """What charts say of a trial: number and standing, configuration in words, objectives, costs."""
     standing = [*row.picks, *(["front"] if row.on_front else []), *([row.trial.label] if row.trial.label else [])]
     state = row.trial.state.value.lower().replace("_", " ")
     lines = [f"<b>trial {row.number}</b>, {safe(', '.join(standing) or state)}", wrapped(row.configuration)]
@@ -111,6 +123,10 @@ def hover(summary: Summary, row: Row) -> str:
     if row.quality is None and row.seen_quality is not None and row.fidelity is not None:
         seen = words.value(summary.quality.name, row.seen_quality)
         lines.append(f"{seen} when stopped after {words.share(row.fidelity)} of the steps")
+    if measured := row.measured("measured_peak_memory_bytes"):
+        lines.append(f"measured memory: {words.bytes_(measured)}")
+    if row.trial.seconds:
+        lines.append(f"{words.seconds(row.trial.seconds)}, {words.plural(row.seeds, 'full run')}")
     if row.trial.reason:
         lines.append(wrapped(row.trial.reason))
     return "<br>".join(lines)
@@ -123,7 +139,7 @@ def _interval(summary: Summary, row: Row, objective: str) -> str:
 
 @dataclass(frozen=True)
 class Scale:
-    """How an objective is drawn: `at` gives the position of a value, `axis` the axis for it."""
+    """How an objective is drawn: `at` gives the position of a value, `axis` what `layout` takes for its axis."""
 
     objective: str
     factor: float
@@ -147,10 +163,10 @@ def scale(objective: str, values: Sequence[float | None]) -> Scale:
         zero = min(positive) / 2.5 if any(v <= 0 for v in known) else None
         ticks = [zero, *powers] if zero is not None else powers
         texts = ["0" if zero is not None and t == zero else words.count(t).replace(".00", "").replace(".0", "") for t in ticks]
-        return Scale(objective, 1.0, zero, axis(title, type="log", tickvals=ticks, ticktext=texts))
+        return Scale(objective, 1.0, zero, {"title": title, "type": "log", "tickvals": ticks, "ticktext": texts})
     if objective.endswith("_bytes"):
         factor, unit = (1e-9, "GB") if max(known, default=0) >= 2e9 else (1e-6, "MB")
-        return Scale(objective, factor, None, axis(f"{title}, {unit}"))
+        return Scale(objective, factor, None, {"title": f"{title}, {unit}"})
     if objective in words.IN_PERCENT:
-        return Scale(objective, 100.0, None, axis(f"{title}, %"))
-    return Scale(objective, 1.0, None, axis(title))
+        return Scale(objective, 100.0, None, {"title": f"{title}, %"})
+    return Scale(objective, 1.0, None, {"title": title})

@@ -70,10 +70,9 @@ class Estimate:
         if self.trials is not None and self.seconds is not None:
             lines.append(f"search      {self.trials} trials, about {self.seconds / 60:.0f} min, -50 % to +50 %")
         lines.append("")
-        lines += [
-            f"{row.name:<40} {row.parameters:>12,} parameters {row.memory_bytes / mib:>8,.0f} MiB{'' if row.fits else '   above the limits'}"
-            for row in self.rows
-        ]
+        for row in self.rows:
+            above = "" if row.fits else "   above the limits"
+            lines.append(f"{row.name:<40} {row.parameters:>12,} parameters {row.memory_bytes / mib:>8,.0f} MiB{above}")
         return "\n".join(lines)
 
 

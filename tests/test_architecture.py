@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -27,7 +29,7 @@ ORDER = (
     *("report", "export", "picks", "dashboard"),
     *("execute",),
     *("coordinator", "estimate", "train", "api"),
-    *("cli",),
+    *("cli", "__main__"),
 )
 """Modules and packages of autopeft from the bottom up: each may import what stands before it."""
 
@@ -120,7 +122,7 @@ def test_no_package_imports_studies_reports_tests_or_the_command_line(package: s
     for name, path in modules(package).items():
         for imported, line in imports(path, inside_functions=True):
             assert imported.split(".")[0] not in ("studies", "reports", "tests", "benchmarks"), where(path, line)
-            assert not imported.startswith("autopeft.cli") or unit(name) == "cli", where(path, line)
+            assert not imported.startswith("autopeft.cli") or unit(name) in ("cli", "__main__"), where(path, line)
 
 
 def test_kernels_import_torch_and_triton_only() -> None:
@@ -157,3 +159,20 @@ def test_light_modules_import_nothing_heavy(name: str, heavy: set[str]) -> None:
                 if target in every and target not in seen:
                     seen[target] = f"{place}\n"
                     todo.append(target)
+
+
+def test_every_package_that_is_imported_is_declared() -> None:
+    names = {"yaml": "PyYAML", "sklearn": "scikit-learn", "sqlalchemy": "SQLAlchemy"}
+    declared = {
+        re.split(r"[<>=\[]", text)[0].lower() for text in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    }
+    lacking = set()
+    for package in PACKAGES:
+        for path in modules(package).values():
+            for imported, line in imports(path, inside_functions=True):
+                top = imported.split(".")[0]
+                if top in PACKAGES or top in sys.stdlib_module_names or top == "triton":  # torch brings the triton that it needs
+                    continue
+                if names.get(top, top).lower().replace("_", "-") not in {d.replace("_", "-") for d in declared}:
+                    lacking.add(f"{where(path, line)}: {top}")
+    assert not lacking, "\n".join(sorted(lacking))

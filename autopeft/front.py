@@ -255,10 +255,24 @@ def quality_within(
 
 
 def progress(trials: Sequence[Trial], spec: StudySpec, axes: Axes, sizes: Sequence[int] = SIZES) -> tuple[Curve, ...]:
-    """Hypervolume and best quality by size after each finished trial, in the order of their numbers."""
-    curve, done, seconds = [], list[Trial](), 0.0
+    """Hypervolume and best quality by size after each finished trial, in the order of their numbers.
+
+    Only the front so far is carried along, so that thousands of trials take a second.
+    """
+    curve: list[Curve] = []
+    values, volume, seconds = np.empty((0, len(axes.axes))), 0.0, 0.0
+    best = quality_within((), spec, sizes)
+    better = max if sign(spec.quality) > 0 else min
     for trial in sorted((t for t in trials if t.state.finished), key=lambda t: t.number):
-        done.append(trial)
         seconds += trial.seconds
-        curve.append(Curve(len(done), seconds, axes.hypervolume(objective_values(done, spec)[1]), quality_within(done, spec, sizes)))
+        new = objective_values([trial], spec)[1]
+        if len(new):
+            both = np.concatenate([values, new])
+            on = non_dominated(axes.points(both))
+            values = both[on]
+            volume = axes.hypervolume(values) if on[-1] else volume
+            for size, found in quality_within([trial], spec, sizes).items():
+                known = [q for q in (best[size], found) if q is not None]
+                best = {**best, size: better(known, default=None)}
+        curve.append(Curve(len(curve) + 1, seconds, volume, best))
     return tuple(curve)

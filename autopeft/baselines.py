@@ -17,13 +17,13 @@ def baselines(shape: ModelShape, budget_trials: int | None) -> list[tuple[str, C
     """(label, configuration) of each default this model can take, in the order in which they run.
 
     Head only; LoRA r=8 on q,v; LoRA r=16 on all linear layers; bottleneck 64; prefix 20; each at its
-    family's default learning rate. From a budget of 40 trials on, LoRA r=8 runs at three rates.
+    family's default learning rate, LoRA with alpha = rank as is peft's default. From a budget of 40 trials on, LoRA r=8 runs at three rates.
     """
     layers = tuple(range(shape.layers))
     query_value = tuple(role for role in shape.roles if role in ("q", "v", "qkv"))
     wanted = [
-        ("LoRA r=8 on q,v", Component("lora", 8, layers, query_value, {"alpha": 16})),
-        ("LoRA r=16 on all linear layers", Component("lora", 16, layers, shape.roles, {"alpha": 32})),
+        ("LoRA r=8 on q,v", Component("lora", 8, layers, query_value, {"alpha": 8})),
+        ("LoRA r=16 on all linear layers", Component("lora", 16, layers, shape.roles, {"alpha": 16})),
         ("bottleneck 64", Component("serial", 64, layers, (), {"place": "feed_forward", "bias": True})),
         ("prefix 20", Component("prefix", 20, layers)),
     ]

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-MEGA_BATCH = 50
-"""Batches that are sorted by length together: enough that a batch holds alike lengths, few enough that epochs still differ."""
+MEGA_BATCH = 8
+"""Batches that are sorted by length together: enough that a batch holds alike lengths, few enough that it
+stays a mixture. At 50, where data come from templates of one length each (BLiMP), a batch holds few
+templates and LoRA r=8 on MiniLM stays at chance for 75 steps (55 % against 65 to 87 %)."""
 
 
 def training_batches(lengths: Sequence[int], batch_size: int, steps: int, seed: int) -> list[list[int]]:

@@ -63,7 +63,8 @@ class Lora(AdapterType):
         return sum(component.size * (module.d_in + module.d_out) for module in self._targets(component, shape))
 
     def default_learning_rate(self, component: Component, shape: ModelShape) -> float:
-        rate = 5e-3 * (8 / component.size) ** 0.75 * (384 / shape.width)
+        ratio = float(component.options["alpha"]) / component.size
+        rate = 5e-3 * (8 / component.size) ** 0.75 * (384 / shape.width) / ratio
         return float(min(max(rate, 1e-4), 1e-2))
 
     def peft_config(self, component: Component, shape: ModelShape) -> PeftConfig | None:

@@ -153,7 +153,7 @@ def _label_names(examples: Sequence[Example]) -> tuple[str, ...]:
     if len(found) < 2:
         raise DataError(f"classification needs at least two labels in train, it has only {', '.join(sorted(found))!r}")
     if all(name.removeprefix("-").isdecimal() for name in found):
-        return tuple(sorted(found, key=int))
+        return tuple(sorted(found, key=lambda name: (int(name), name)))
     return tuple(sorted(found))
 
 

@@ -162,7 +162,7 @@ def _folder_splits(path: Path) -> dict[str, Table]:
     for split, names in SPLIT_NAMES.items():
         found = [path / f"{name}{ending}" for name in names for ending in READERS if (path / f"{name}{ending}").is_file()]
         if len(found) > 1:
-            raise DataError(f"{path} has more than one {split} file: {', '.join(p.name for p in found)}; name one as data.{split}")
+            raise DataError(f"{path} has more than one {split} file: {', '.join(p.name for p in found)}; keep one")
         if found:
             tables[split] = read_table(found[0])
     if "train" not in tables:

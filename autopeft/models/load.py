@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from autopeft import hub
@@ -186,7 +187,7 @@ def _load_weights(path: str, config: PretrainedConfig, kind: HeadKind, model: Mo
         dtype=torch.float32,
         use_safetensors=True,
         trust_remote_code=model.trust_remote_code,
-        ignore_mismatched_sizes=kind == "own",
+        ignore_mismatched_sizes=True,  # judged by _check_complete
         output_loading_info=True,
     )
     with _in_words(path, "weights"), _quiet():
@@ -209,7 +210,7 @@ def _check_complete(backbone: PreTrainedModel, info: Mapping[str, Any], kind: He
     if lacking:
         hint = "; model.head: mean does without it" if all("pooler" in key for key in lacking) else ""
         raise ModelError(
-            f"base model {base!r} has no weights for {len(lacking)} tensors of {type(backbone).__name__}, e.g. {lacking[0]}{hint}"
+            f"base model {base!r} lacks weights of the right shape for {len(lacking)} tensors of {type(backbone).__name__}, e.g. {lacking[0]}{hint}"
         )
 
 
@@ -238,7 +239,7 @@ def _in_words(path: str, part: str) -> Iterator[None]:
     """Turns what transformers raises about a model that cannot be had into a ModelError."""
     try:
         yield
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         if isinstance(error, OSError) and not Path(path).is_dir() and not hub.is_reachable():
             raise ModelError(
                 f"base model {path!r}: there is no such folder, its {part} is not in the Hugging Face cache, and the hub cannot be reached"

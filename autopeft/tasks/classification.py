@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
-from sklearn.metrics import f1_score, matthews_corrcoef
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -23,14 +22,23 @@ if TYPE_CHECKING:
     from autopeft.models.head import TaskModel
 
 
-def macro_f1(predicted: Array, actual: Array) -> float:
-    """Mean F1 of the labels that are predicted or true somewhere; 0 for one that is never right."""
-    return float(f1_score(actual, predicted, average="macro", zero_division=0.0))
+def confusion(predicted: Array, actual: Array, labels: int) -> Array:
+    """How often each label (row) was predicted as which (column): [labels, labels]."""
+    return np.bincount(actual * labels + predicted, minlength=labels**2).reshape(labels, labels)
 
 
-def matthews(predicted: Array, actual: Array) -> float:
-    """Matthews correlation; 0 where all predictions or all labels are the same."""
-    return float(matthews_corrcoef(actual, predicted))
+def macro_f1(table: Array) -> float:
+    """Mean over labels of F1 = 2 hits / (times true + times predicted), labels that are neither left out."""
+    sums = table.sum(axis=0) + table.sum(axis=1)
+    return float(np.mean(2 * table.diagonal()[sums > 0] / sums[sums > 0]))
+
+
+def matthews(table: Array) -> float:
+    """Matthews correlation for several labels (Gorodkin 2004, eq. 8); 0 where all predictions or all
+    labels are the same."""
+    true, said, n = table.sum(axis=1).astype(float), table.sum(axis=0).astype(float), float(table.sum())
+    spread = (n**2 - said @ said) * (n**2 - true @ true)
+    return float((n * table.trace() - said @ true) / np.sqrt(spread)) if spread > 0 else 0.0
 
 
 @register
@@ -61,8 +69,9 @@ class Classification:
         hits = self.per_example("accuracy", predictions, encoded)
         if metric == "accuracy":
             return proportion(hits)
-        statistic = {"macro_f1": macro_f1, "matthews": matthews}[metric]
-        return bootstrapped(statistic, predictions.values.argmax(axis=1), np.array([e.target for e in encoded]))
+        of_table = {"macro_f1": macro_f1, "matthews": matthews}[metric]
+        predicted, actual = predictions.values.argmax(axis=1), np.array([e.target for e in encoded])
+        return bootstrapped(lambda said, true: of_table(confusion(said, true, self.outputs)), predicted, actual)
 
     def per_example(self, metric: str, predictions: Predictions, encoded: Sequence[Encoded]) -> Any:
         check_finite(predictions.values)

@@ -209,9 +209,8 @@ def _check_complete(backbone: PreTrainedModel, info: Mapping[str, Any], kind: He
     lacking = [key for key in new if key.split(".")[0] not in allowed]
     if lacking:
         hint = "; model.head: mean does without it" if all("pooler" in key for key in lacking) else ""
-        raise ModelError(
-            f"base model {base!r} lacks weights of the right shape for {len(lacking)} tensors of {type(backbone).__name__}, e.g. {lacking[0]}{hint}"
-        )
+        what = f"{len(lacking)} tensors of {type(backbone).__name__}, e.g. {lacking[0]}"
+        raise ModelError(f"base model {base!r} lacks weights of the right shape for {what}{hint}")
 
 
 def _with_attention(build: Callable[[str], Any]) -> Any:

@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -98,6 +99,8 @@ def _fail(text: str, verbose: int) -> None:
 
 
 def _set_up_logging(verbose: int, quiet: bool) -> None:
+    if not verbose:
+        warnings.simplefilter("ignore")  # of libraries, for their programmers; ours go to the log
     logger = logging.getLogger("autopeft")
     logger.setLevel(logging.DEBUG if verbose >= 2 else logging.INFO if verbose else logging.ERROR if quiet else logging.WARNING)
     if not logger.handlers:

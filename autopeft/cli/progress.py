@@ -117,7 +117,8 @@ class Bar:
 
 def trial_line(trial: Trial, spec: StudySpec) -> str:
     """One trial in one line: number, state, objectives, configuration."""
-    parts = [f"trial {trial.number:>3}", trial.state.value.lower().replace("_", " ")]
+    seeds = len(trial.replicates())
+    parts = [f"trial {trial.number:>3}", trial.state.value.lower().replace("_", " ") + (f", {seeds} seeds" if seeds > 1 else "")]
     for objective in spec.objectives:
         found = trial.value(objective.name, spec.quality)
         if found is not None:

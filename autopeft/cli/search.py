@@ -63,7 +63,8 @@ def search(
     with Bar(found, quiet=out.quiet) as bar:
         record = run(found, folder, study, bar, fresh=fresh)
     summary = summarise(record)
-    report, then = study / "report.html", recommended(summary.picks).command
+    head = summary.row(record.head_only.number) if summary.verdict.head_is_enough and record.head_only else None
+    report, then = study / "report.html", recommended(summary.picks, head).command
     out.result(
         {
             "study": str(study),

@@ -58,7 +58,8 @@ def test_a_terminal_shows_budget_hypervolume_front_and_steps(record: StudyRecord
 def test_lines_tell_state_objectives_and_reason() -> None:
     trials = synthetic.record(60).trials
     spec = synthetic.spec()
-    assert trial_line(trials[0], spec).startswith("trial   0  complete  accuracy ")
+    assert trial_line(trials[0], spec).startswith("trial   0  complete, 3 seeds  accuracy ")
     assert "head only: head only; learning rate 0.005" in trial_line(trials[0], spec)
+    assert trial_line(replace(trials[0], observations=trials[0].observations[:2]), spec).startswith("trial   0  complete  accuracy ")
     assert "infeasible" in trial_line(trials[20], spec)
     assert trial_line(trials[20], spec).endswith("too large: 3.1 M parameters, at most 2 M allowed")

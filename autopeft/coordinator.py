@@ -37,6 +37,7 @@ from autopeft.samplers.suggest import SpaceExhausted
 from autopeft.spec import StudySpec
 from autopeft.spec_file import dump_spec, relocate
 from autopeft.spending import Spending
+from autopeft.training import Recipe
 from autopeft.trial import Observation, Trial, TrialSpec, TrialState
 from autopeft.view import View
 from autopeft_searchspace.configuration import Configuration
@@ -77,7 +78,7 @@ def search(spec: StudySpec, folder: Path, study: Path, progress: Progress, *, fr
             environment, space = _settle(spec, budget, prepared, known)
             if fresh:
                 study_folder.clear(study)
-            memory = MemoryPredictor(spec, space, study)
+            memory = MemoryPredictor(spec, space, Recipe(**environment["recipe"]), environment["data"]["labels"], study)
             environment["full_memory_bytes"] = memory.full().peak
             _check_something_fits(space, memory, Limits(**environment["limits"]))
             if not (study / SPEC).exists():

@@ -89,7 +89,7 @@ def estimate(spec: StudySpec, folder: Path) -> Estimate:
     space = build_space(spec.space.preset, bench.shape, spec.space.change)
     budget, limits = Budget.parse(spec.budget), find_limits(spec, bench.shape.total_parameters)
     with tempfile.TemporaryDirectory() as cache:
-        memory = MemoryPredictor(spec, space, Path(cache), folder=folder)
+        memory = MemoryPredictor(spec, space, bench.recipe(0), bench.task.labels, Path(cache), folder)
         full = memory.full().peak
         rows = []
         for name, configuration in baselines(bench.shape, 0):

@@ -56,9 +56,9 @@ def is_open(study: Path) -> bool:
 
 def clear(study: Path) -> None:
     """Remove what a search wrote, so that the study starts afresh; the spec and the user's files stay."""
-    for path in (*study.glob(f"{DATABASE}*"), study / REPORT, study / "worker.log"):
+    for path in (*study.glob(f"{DATABASE}*"), study / REPORT, study / "worker.log", study / "memory.json"):
         path.unlink(missing_ok=True)
-    for folder in ("trials", "cache", "train"):
+    for folder in ("trials", "train"):
         shutil.rmtree(study / folder, ignore_errors=True)
 
 

@@ -24,6 +24,7 @@ class Recipe:
     """What decides the numbers of a run apart from configuration and seed (see `spec.TrainSpec`).
 
     longest: tokens of the longest training example, of which the reference batch consists.
+    counted: positions of that batch from which the loss predicts tokens; 0 where there is a task head.
     data: hash of the data and of how they were split.
     """
 
@@ -41,6 +42,7 @@ class Recipe:
     weight_decay: float
     clip_norm: float
     base_dropout: bool
+    counted: int = 0
 
 
 def rate_factor(step: int, total_steps: int, warmup_share: float) -> float:

@@ -68,13 +68,16 @@ class Workbench:
     def recipe(self, total_steps: int) -> Recipe:
         """The recipe of this study for runs of `total_steps`."""
         training = self.spec.training
+        reference = [self.train_set[i] for i in self._reference_batch()]
+        longest = reference[0].length
+        counted = longest - min(e.length - e.completion for e in reference) if self.model.head_kind == "causal_lm" else 0
         return Recipe(
             base=self.spec.model.base,
             head=self.model.head_kind,
             metric=self.spec.quality,
             data=self.splits.sha256,
             max_length=self.spec.data.max_length,
-            longest=max(e.length for e in self.train_set),
+            longest=longest,
             device_type=self.device.type,
             precision=find_precision(self.spec.precision, self.device),
             batch_size=training.batch_size,
@@ -83,6 +86,7 @@ class Workbench:
             weight_decay=training.weight_decay,
             clip_norm=training.clip_norm,
             base_dropout=training.base_dropout,
+            counted=counted,
         )
 
     def prepare(self, threads: int | None, *, calibrate: bool) -> dict[str, Any]:
@@ -256,14 +260,18 @@ class Workbench:
             curve=tuple(progress.losses),
         )
 
+    def _reference_batch(self) -> list[int]:
+        """The longest training examples there are."""
+        return sorted(range(len(self.train_set)), key=lambda i: -self.train_set[i].length)[: self.spec.training.batch_size]
+
     def _peak(self, recipe: Recipe) -> int:
-        """Peak memory of training steps on the reference batch: the longest examples there are.
+        """Peak memory of training steps on the reference batch.
 
         The steps have a learning rate of zero, so that the model stays as it is.
         """
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         optimizer = make_optimizer(parameters, 0.0, 0.0)
-        order = sorted(range(len(self.train_set)), key=lambda i: -self.train_set[i].length)[: recipe.batch_size]
+        order = self._reference_batch()
         self.model.train()
 
         def step() -> None:

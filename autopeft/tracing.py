@@ -3,15 +3,15 @@
 The step runs on fake tensors (`torch._subclasses.fake_tensor`): sizes, types and lifetimes are those
 of the real step, since autograd, autocast and the optimiser are the real ones, but no storage is
 filled. A dispatch mode counts the bytes of every storage from its creation to the moment when the
-last reference is gone. Scratch memory inside one operator is not seen.
+last reference is gone. Scratch memory inside one operator is not seen. Nothing here is random.
 
 On the CPU the result equals what `autopeft.meters` measures to within a few hundred bytes (scalars),
 as long as the examples of the batch differ in length (transformers skips a mask that hides nothing).
 
-For CUDA the same fake CPU tensors are used, so that an estimate needs no CUDA build and is the same
-on every machine; what CUDA does differently is put in its place by `_CudaRules`: attention kernels
-with a log-sum-exp instead of a CPU kernel, autocast's float32 operators, the multi-tensor AdamW, and
-blocks of 512 bytes. Library workspaces (cuBLAS) are left to `memory.Calibration`.
+For CUDA the same fake CPU tensors are used, because fake CUDA tensors abort the process where PyTorch
+was built without CUDA; what CUDA does differently is put in its place by `_CudaRules`: attention
+kernels with a log-sum-exp, autocast's float32 operators, the multi-tensor AdamW, and blocks of 512
+bytes. Library workspaces (cuBLAS) and rounding above 1 MiB are left to `memory.calibrate`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -42,8 +42,8 @@ class MemoryEstimate:
     """Bytes that live at the moment of the peak, of a step that is not the first.
 
     weights: parameters and buffers, frozen and trained, each storage once.
-    gradients: of trained parameters, as far as they exist at that moment (none when the peak stands
-        at the start of the backward pass, as it does unless batches are tiny).
+    gradients: of trained parameters, as far as they exist at that moment (hardly any when the peak
+        stands at the start of the backward pass, as it does unless batches are tiny).
     optimizer: state of AdamW, all of it.
     activations: everything else: what the backward pass needs, temporaries, the batch.
     peak: their sum.
@@ -59,18 +59,37 @@ class MemoryEstimate:
         return asdict(self)
 
 
+@dataclass
+class Span:
+    """A stretch of the step: bytes that live when it starts, and the highest sum until the next one."""
+
+    name: str
+    start: int
+    highest: int
+
+
+@dataclass(frozen=True)
+class Trace:
+    """spans: `forward i` and `backward i` of block i, `after i` behind its forward pass, `update`."""
+
+    estimate: MemoryEstimate
+    spans: tuple[Span, ...]
+
+
 class StorageCounter(TorchDispatchMode):
-    """Counts the bytes of live storages; `peak` is their highest sum, `gradients_at_peak` a part of it.
+    """Counts the bytes of live storages; `peak` is their highest sum."""
 
-    counted_tokens: how many elements a mask selects, since fake tensors have no values.
-    """
-
-    def __init__(self, block_bytes: int = 1, counted_tokens: int | None = None) -> None:
+    def __init__(self, block_bytes: int = 1) -> None:
         super().__init__()
         self.live = self.peak = self.gradients_at_peak = 0
-        self._block, self._counted = block_bytes, counted_tokens
+        self.spans = [Span("start", 0, 0)]
+        self._block = block_bytes
         self._gradients: list[weakref.ref[Any]] = []
         self._seen: dict[int, tuple[weakref.ref[Any], int]] = {}
+
+    def mark(self, name: str) -> None:
+        """Start a new span."""
+        self.spans.append(Span(name, self.live, self.live))
 
     def add(self, tensors: Iterable[Any]) -> int:
         """Count tensors that exist already; returns the bytes that were not counted before."""
@@ -80,8 +99,9 @@ class StorageCounter(TorchDispatchMode):
                 self._count(tensor)
         return self.live - before
 
-    def add_gradient(self, gradient: Tensor) -> None:
-        self._gradients.append(weakref.ref(gradient.untyped_storage()))
+    def add_gradient(self, parameter: Tensor) -> None:
+        if parameter.grad is not None:
+            self._gradients.append(weakref.ref(parameter.grad.untyped_storage()))
 
     def _count(self, tensor: Tensor) -> None:
         storage = tensor.untyped_storage()
@@ -95,40 +115,22 @@ class StorageCounter(TorchDispatchMode):
 
         self._seen[key] = weakref.ref(storage, gone), size
         self.live += size
+        self.spans[-1].highest = max(self.spans[-1].highest, self.live)
         if self.live > self.peak:
-            self.peak = self.live
-            self.gradients_at_peak = self._live_gradients()
+            self.peak, self.gradients_at_peak = self.live, self._live_gradients()
 
     def _live_gradients(self) -> int:
-        storages = {id(s): s for ref in self._gradients if (s := ref()) is not None}
+        storages = {id(s) for ref in self._gradients if (s := ref()) is not None}
         return sum(self._seen[key][1] for key in storages if key in self._seen)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
         if func is torch.ops.prim.device.default:  # by far the most frequent
             return args[0].fake_device
-        out = self._without_values(func, args)
-        if out is None:
-            out = func(*args, **(kwargs or {}))
+        if func is aten._local_scalar_dense.default:  # fake tensors have no values: losses are finite, and so are gradients
+            return True if args[0].dtype is torch.bool else 1.0 if args[0].dtype.is_floating_point else 1
+        out = func(*args, **(kwargs or {}))
         self.add(tree_leaves(out))
         return out
-
-    def _without_values(self, func: Any, args: tuple[Any, ...]) -> Any:
-        """Results of operators that depend on values: a number is 1, a mask selects `counted_tokens`."""
-        if func is aten._local_scalar_dense.default:
-            return True if args[0].dtype is torch.bool else 1.0 if args[0].dtype.is_floating_point else 1
-        if func is aten.nonzero.default:
-            return args[0].new_empty((self._selected(args[0]), args[0].ndim), dtype=torch.long)
-        if func in (aten.index.Tensor, aten.index_put_.default, aten.index_put.default, aten._index_put_impl_.default):
-            mask = next((i for i in args[1] if i is not None and i.dtype is torch.bool), None)
-            if mask is None:
-                return None
-            if func is aten.index.Tensor:
-                return args[0].new_empty((self._selected(mask), *args[0].shape[mask.ndim :]))
-            return args[0].clone() if func is aten.index_put.default else args[0]
-        return None
-
-    def _selected(self, mask: Tensor) -> int:
-        return mask.numel() if self._counted is None else self._counted
 
 
 class _CudaRules(TorchFunctionMode):
@@ -176,26 +178,23 @@ def _cuda_attention(
     return aten._scaled_dot_product_efficient_attention(query, key, value, bias, True, dropout_p, is_causal, scale=scale)[0]
 
 
-def rules_of(device_type: str) -> AbstractContextManager[Any]:
-    return _CudaRules() if device_type == "cuda" else contextlib.nullcontext()
-
-
-def trace_peak(
+def trace_step(
     module: nn.Module,
     step: Callable[[torch.optim.Optimizer, list[nn.Parameter]], object],
     make_optimizer: Callable[[list[nn.Parameter]], torch.optim.Optimizer],
     device_type: str = "cpu",
-    counted_tokens: int | None = None,
-) -> MemoryEstimate:
+    blocks: Sequence[nn.Module] = (),
+) -> Trace:
     """Peak memory of training `module` on a device of `device_type`, `cpu` or `cuda`.
 
     module: on the `meta` device. It is used up: its parameters and buffers become fake tensors.
     step: one optimiser step, including the making of its batch, on CPU tensors.
     make_optimizer: AdamW over the parameters that require gradients.
-    counted_tokens: how many tokens the loss counts, where it picks them by a mask; all by default.
+    blocks: modules of `module` whose spans are wanted.
     Raises what the step raises on shapes that do not fit.
     """
-    counter = StorageCounter(BLOCK_BYTES[device_type], counted_tokens)
+    counter = StorageCounter(BLOCK_BYTES[device_type])
+    rules: AbstractContextManager[Any] = _CudaRules() if device_type == "cuda" else contextlib.nullcontext()
     collecting = gc.isenabled()
     gc.disable()  # a collection at an odd moment would make the peak differ between runs
     try:
@@ -207,14 +206,30 @@ def trace_peak(
             optimizer = make_optimizer(parameters)
             state = counter.add(_make_state(optimizer, device_type))
             for parameter in parameters:
-                parameter.register_post_accumulate_grad_hook(_noting_gradients(counter))
-            with counter, rules_of(device_type):
+                parameter.register_post_accumulate_grad_hook(counter.add_gradient)
+            _mark_spans(counter, blocks, optimizer)
+            with counter, rules:
                 step(optimizer, parameters)
     finally:
         if collecting:
             gc.enable()
     gradients = counter.gradients_at_peak
-    return MemoryEstimate(weights, gradients, state, counter.peak - weights - gradients - state, counter.peak)
+    estimate = MemoryEstimate(weights, gradients, state, counter.peak - weights - gradients - state, counter.peak)
+    return Trace(estimate, tuple(counter.spans))
+
+
+def _mark_spans(counter: StorageCounter, blocks: Sequence[nn.Module], optimizer: torch.optim.Optimizer) -> None:
+    for i, block in enumerate(blocks):
+        block.register_forward_pre_hook(lambda *_, name=f"forward {i}": counter.mark(name))
+
+        def after(module: nn.Module, inputs: Any, output: Any, i: int = i) -> None:
+            counter.mark(f"after {i}")
+            hidden = output[0] if isinstance(output, tuple) else output
+            if hidden.requires_grad:
+                hidden.register_hook(lambda gradient: counter.mark(f"backward {i}"))
+
+        block.register_forward_hook(after)
+    optimizer.register_step_pre_hook(lambda *_: counter.mark("update"))
 
 
 def _fake_weights(module: nn.Module) -> None:
@@ -253,11 +268,3 @@ def _make_state(optimizer: torch.optim.Optimizer, device_type: str) -> list[Tens
             last = max(range(len(parameters)), key=lambda i: 2 * parameters[i].numel() + (parameters[i - 1].numel() if i else 0))
             group["params"] = parameters[max(0, last - 1) : last + 1]
     return held
-
-
-def _noting_gradients(counter: StorageCounter) -> Callable[[Tensor], None]:
-    def note(parameter: Tensor) -> None:
-        if parameter.grad is not None:
-            counter.add_gradient(parameter.grad)
-
-    return note

@@ -1,0 +1,218 @@
+"""Predictions for one study: traces kept in a file, the fast model fitted to some of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from hashlib import sha256
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from autopeft import files
+from autopeft.data import Splits
+from autopeft.memory.model import MemoryModel, Spots, block_features
+from autopeft.spec import StudySpec
+from autopeft.tasks import Encoded, Task, task_for
+from autopeft.tracing import MemoryEstimate, Trace, trace_step
+from autopeft.training import Recipe, make_optimizer, train_step
+from autopeft_searchspace.configuration import Component, Configuration
+from autopeft_searchspace.space import Space
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from autopeft.models.head import TaskModel
+
+FILE = "memory.json"
+TRACED_BLOCKS = 4
+"""Adapted blocks in a trace for the fast model; blocks are alike, and each costs time."""
+DRAWN = 400
+TRACES = 16
+HEAD_ONLY = Configuration((), 1.0)
+FULL = "full"
+
+
+class MemoryPredictor:
+    """Raises ModelError where the base model cannot be built.
+
+    recipe: the reference: device type, precision, batch size and longest example count.
+    labels: of the task, for the size of its head.
+    cache: folder of the file that keeps traces and the fast model. folder: what relative paths in the
+        spec start from; the cache by default. A file made for another model, recipe, space or version
+        is replaced.
+    """
+
+    def __init__(
+        self, spec: StudySpec, space: Space, recipe: Recipe, labels: Sequence[str], cache: Path, folder: Path | None = None
+    ) -> None:
+        self.spec, self.space, self.recipe = spec, space, recipe
+        self._folder = cache if folder is None else folder
+        self._path = cache / FILE
+        self._key = _identity(spec, space, recipe, labels)
+        self._labels = tuple(labels)
+        self._spots = Spots(space.shape)
+        self._exact: dict[str, MemoryEstimate] = {}
+        self._model: MemoryModel | None = None
+        self._loaded: tuple[Task, Any] | None = None
+        self._read()
+
+    def exact(self, configuration: Configuration) -> MemoryEstimate:
+        """The traced step of a configuration; about a second the first time, then from the file."""
+        key = _key(configuration)
+        if key not in self._exact:
+            self._exact[key] = self._trace(configuration).estimate
+            self._write()
+        return self._exact[key]
+
+    def prepare(self, configurations: Iterable[Configuration]) -> None:
+        """Trace these now."""
+        for configuration in configurations:
+            self.exact(configuration)
+
+    def head_only(self) -> MemoryEstimate:
+        return self.exact(HEAD_ONLY)
+
+    def full(self) -> MemoryEstimate:
+        """Full fine-tuning: every weight of the base model trains."""
+        if FULL not in self._exact:
+            self._exact[FULL] = self._trace(None).estimate
+            self._write()
+        return self._exact[FULL]
+
+    def fast(self, configuration: Configuration) -> float:
+        """Peak memory in bytes by the fast model, which is fitted on first use (`TRACES` traces)."""
+        return self.model.predict(configuration, self._spots, self.space.shape)
+
+    @property
+    def model(self) -> MemoryModel:
+        if self._model is None:
+            chosen = [HEAD_ONLY, *design(self.space, self._spots)]
+            traces = [(configuration, self._trace(configuration, spans=True)) for configuration in chosen]
+            self._model = MemoryModel.fit(traces, self.space.shape)
+            self._exact |= {_key(configuration): trace.estimate for configuration, trace in traces}
+            self._write()
+        return self._model
+
+    def _trace(self, configuration: Configuration | None, *, spans: bool = False) -> Trace:
+        """configuration: None for full fine-tuning."""
+        from autopeft.models.load import load_task_model, load_tokenizer
+        from autopeft_searchspace.build import adapt
+
+        if self._loaded is None:
+            self._loaded = task_for(self.spec.task, _stand_in(self._labels)), load_tokenizer(self.spec.model, self._folder)
+        task, tokenizer = self._loaded
+        model = load_task_model(self.spec, task, self._folder, tokenizer, weights=False)
+        blocks = _blocks(model, self.space) if spans else []
+        if configuration is None:
+            model.requires_grad_(True)
+        else:
+            model.backbone = adapt(
+                model.backbone, configuration, self.space.shape, task_type=model.task_type, modules_to_save=model.modules_to_save
+            )
+            model.open_head()
+        recipe = replace(self.recipe, device_type="cpu")
+        loss = _reference_loss(task, model, recipe)
+        return trace_step(
+            model,
+            lambda optimizer, parameters: train_step(loss, optimizer, parameters, recipe),
+            lambda parameters: make_optimizer(parameters, 0.0, recipe.weight_decay),
+            self.recipe.device_type,
+            blocks,
+        )
+
+    def _read(self) -> None:
+        try:
+            found = json.loads(self._path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return
+        if not isinstance(found, dict) or found.get("made_for") != self._key:
+            return
+        self._exact = {key: MemoryEstimate(**estimate) for key, estimate in found["exact"].items()}
+        self._model = MemoryModel.from_json(found["model"]) if found["model"] else None
+
+    def _write(self) -> None:
+        exact = {key: estimate.to_json() for key, estimate in sorted(self._exact.items())}
+        files.write_json(self._path, {"made_for": self._key, "model": self._model and self._model.to_json(), "exact": exact})
+
+
+def design(space: Space, spots: Spots) -> list[Configuration]:
+    """Configurations to trace for the fast model: the same for the same space.
+
+    Drawn from the space, then taken apart: each has up to three components in random blocks of their
+    own among the last `TRACED_BLOCKS`, and every way to be the lowest adapter of a block comes first
+    in at least one of them.
+    """
+    rng = np.random.default_rng(0)
+    drawn: dict[str, list[Component]] = {}
+    by_lowest: dict[str, list[Component]] = {}
+    for _ in range(DRAWN):
+        for component in space.configuration(space.sample(rng)).components:
+            drawn.setdefault(component.type, []).append(component)
+            lowest = next(name for name in block_features([component], spots, True) if name.startswith("lowest"))
+            by_lowest.setdefault(lowest, []).append(component)
+    ways = sorted(by_lowest)
+    layers = space.shape.layers
+    first = max(0, layers - TRACED_BLOCKS)
+    above = list(range(first + 1, layers))
+    chosen: list[Configuration] = []
+    for i in range(max(TRACES, len(ways))):
+        lowest = _one_of(by_lowest[ways[i % len(ways)]], rng)
+        components = [replace(lowest, layers=(first, *_some(above, rng)))]
+        others = [name for name in sorted(drawn) if name != lowest.type]
+        for name in rng.permutation(others)[: space.maximum_components - 1].tolist() if above else []:
+            components.append(replace(_one_of(drawn[name], rng), layers=_some(above, rng) or (above[-1],)))
+        chosen.append(Configuration(tuple(components), 1.0))
+    return chosen
+
+
+def _one_of(components: Sequence[Component], rng: np.random.Generator) -> Component:
+    return components[int(rng.integers(len(components)))]
+
+
+def _some(layers: Sequence[int], rng: np.random.Generator) -> tuple[int, ...]:
+    return tuple(layer for layer in layers if rng.random() < 0.5)
+
+
+def _reference_loss(task: Task, model: TaskModel, recipe: Recipe) -> Callable[[], Any]:
+    """Loss of the reference batch: `batch_size` examples as long as the longest."""
+    counted = recipe.counted if model.head_kind == "causal_lm" else 0
+    examples = [Encoded((0,) * recipe.longest, 0, completion=counted)] * recipe.batch_size
+    return lambda: task.loss(model, task.collate(examples, model.pad_id, "cpu"))
+
+
+def _stand_in(labels: Sequence[str]) -> Splits:
+    """Data that a task can be made from, where only its kind and labels matter."""
+    return Splits(({"label": 0.0}, {"label": 1.0}), (), (), (), tuple(labels), "")
+
+
+def _blocks(model: TaskModel, space: Space) -> list[nn.Module]:
+    """The transformer blocks, by the paths of their modules: `encoder.layer.3.attention...`."""
+    paths = [
+        modules[layer].path.split(".") for layer in range(space.shape.layers) for modules in [next(iter(space.shape.modules.values()))]
+    ]
+    depth = next(i for i, part in enumerate(paths[0]) if part.isdigit())
+    return [model.backbone.base_model.get_submodule(".".join(path[: depth + 1])) for path in paths]
+
+
+def _key(configuration: Configuration) -> str:
+    """Of what decides memory: the learning rate does not."""
+    return replace(configuration, learning_rate=1.0).key
+
+
+def _identity(spec: StudySpec, space: Space, recipe: Recipe, labels: Sequence[str]) -> str:
+    """Hash of everything predictions depend on."""
+    parts = {
+        "versions": {name: metadata.version(name) for name in ("autopeft", "torch", "transformers", "peft")},
+        "model": spec.model.model_dump(mode="json"),
+        "shape": space.shape.to_json(),
+        "task": spec.task.kind,
+        "outputs": len(labels),
+        "device": recipe.device_type,
+        "recipe": [recipe.precision, recipe.batch_size, recipe.longest, recipe.counted, recipe.base_dropout],
+        "space": [[d.name, list(d.values)] for d in space.dimensions],
+    }
+    return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -152,8 +152,8 @@ def design(space: Space, spots: Spots) -> list[Configuration]:
     for _ in range(DRAWN):
         for component in space.configuration(space.sample(rng)).components:
             drawn.setdefault(component.type, []).append(component)
-            lowest = next(name for name in block_features([component], spots, True) if name.startswith("lowest"))
-            by_lowest.setdefault(lowest, []).append(component)
+            way = next(name for name in block_features([component], spots, True) if name.startswith("lowest"))
+            by_lowest.setdefault(way, []).append(component)
     ways = sorted(by_lowest)
     layers = space.shape.layers
     first = max(0, layers - TRACED_BLOCKS)

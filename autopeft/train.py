@@ -5,6 +5,7 @@ The recipe is the study's, with its steps or more epochs; the seeds are others t
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from autopeft.record import StudyRecord
 from autopeft.statistics import Estimate, mean_over_seeds, normal_interval, t_half_width
 from autopeft.trial import Measurement, Observation, Trial, TrialSpec, TrialState
 
+RESULT = "result.json"
+BY_SEED = ("tests", "per_example", "adapters")
 FIRST_SEED = 101
 """Training seeds count from here: the search and its replicates use small ones."""
 
@@ -39,13 +42,20 @@ class TrainResult:
     per_example: dict[int, list[float]]
     adapters: dict[int, str]
     configuration: str
+    recipe: str
 
     def to_json(self) -> dict[str, Any]:
         """For `result.json` and `--json`; keys of `tests`, `per_example` and `adapters` are texts."""
         plain = asdict(self)
-        for name in ("tests", "per_example", "adapters"):
+        for name in BY_SEED:
             plain[name] = {str(seed): content for seed, content in plain[name].items()}
         return plain
+
+    @classmethod
+    def from_json(cls, plain: dict[str, Any]) -> TrainResult:
+        by_seed = {name: {int(seed): content for seed, content in plain[name].items()} for name in BY_SEED}
+        by_seed["tests"] = {seed: Measurement(**measurement) for seed, measurement in by_seed["tests"].items()}
+        return cls(**{**plain, **by_seed, "estimate": Estimate(**plain["estimate"])})
 
     def in_words(self) -> str:
         lines = [f"trial {self.trial}: {self.configuration}"]
@@ -69,11 +79,13 @@ def train(
 ) -> TrainResult:
     """Train `trial`'s configuration once per seed, test it, and save adapters and `result.json`.
 
+    What was trained before with this recipe and these seeds is read again, not trained again.
+
     output: folder for `seed-<n>/` and `result.json`; `<study>/train/<number>` by default.
     epochs: passes over the training data; by default as many steps as the study's trials had.
     Raises DataError where the data have no test split, AutopeftError where a run fails.
     """
-    from autopeft.execute.workbench import Workbench
+    from autopeft.execute.workbench import Workbench, recipe_hash
 
     output = output or record.folder / "train" / str(trial.number)
     progress.say("loading model and data")
@@ -84,11 +96,16 @@ def train(
     steps = record.environment["total_steps"]
     if epochs is not None:
         steps = max(1, math.ceil(epochs * len(bench.train_set) / record.spec.training.batch_size))
+    seeds_wanted = list(range(FIRST_SEED, FIRST_SEED + seeds))
+    recipe = recipe_hash(bench.recipe(steps))
+    if (known := _read(output / RESULT)) and (known.recipe, list(known.tests)) == (recipe, seeds_wanted):
+        progress.say(f"trial {trial.number} was trained before; its results are in {output}")
+        return known
     test_set = bench.encode(bench.splits.test)
     tests: dict[int, Measurement] = {}
     per_example: dict[int, list[float]] = {}
     adapters: dict[int, str] = {}
-    for seed in range(FIRST_SEED, FIRST_SEED + seeds):
+    for seed in seeds_wanted:
         folder = output / f"seed-{seed}"
         spec = TrialSpec(trial.number, trial.configuration, seed, (steps,), str(folder))
 
@@ -106,9 +123,14 @@ def train(
     examples = len(test_set) if record.spec.quality == "accuracy" else None
     scores = list(tests.values())
     estimate = mean_over_seeds([m.value for m in scores], [m.standard_error for m in scores], examples)
-    result = TrainResult(trial.number, record.spec.quality, steps, tests, estimate, per_example, adapters, trial.configuration.in_words())
-    files.write_json(output / "result.json", result.to_json())
+    words = trial.configuration.in_words()
+    result = TrainResult(trial.number, record.spec.quality, steps, tests, estimate, per_example, adapters, words, recipe)
+    files.write_json(output / RESULT, result.to_json())
     return result
+
+
+def _read(path: Path) -> TrainResult | None:
+    return TrainResult.from_json(json.loads(path.read_text("utf-8"))) if path.exists() else None
 
 
 def _no_rungs(observation: Observation) -> bool:
@@ -130,3 +152,13 @@ def paired_difference(first: TrainResult, second: TrainResult) -> Estimate:
     low, high = normal_interval(mean, float(gaps.mean(axis=0).std(ddof=1)) / math.sqrt(examples))
     half = math.hypot((high - low) / 2, t_half_width([float(gap) for gap in gaps.mean(axis=1)]))
     return Estimate(mean, mean - half, mean + half, len(seeds), examples)
+
+
+def comparison(first: TrainResult, second: TrainResult) -> str:
+    """`paired_difference` in a sentence."""
+    gap = paired_difference(first, second)
+    verdict = "not distinguishable" if gap.contains_zero else "a real difference"
+    return (
+        f"trial {first.trial} minus trial {second.trial}: {gap.value:+.4f}, 95 % interval {gap.low:+.4f} to {gap.high:+.4f} "
+        f"(paired over {gap.seeds} seeds and {gap.examples} test examples): {verdict}"
+    )

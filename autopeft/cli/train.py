@@ -13,7 +13,7 @@ from autopeft.cli.console import Output, verb
 
 Seeds = Annotated[int, typer.Option("--seeds", min=1, help="Number of training seeds; the interval is over them.")]
 Epochs = Annotated[float | None, typer.Option("--epochs", min=0.01, help="Passes over the training data; the trials' steps by default.")]
-Against = Annotated[str | None, typer.Option("--against", help="Another pick, trained with the same seeds and compared in pairs.")]
+Against = Annotated[str | None, typer.Option("--against", help="Another pick, to compare with in pairs.")]
 Folder = Annotated[Path | None, typer.Option("--output", help="Where adapters go; STUDY/train/NUMBER by default.")]
 
 
@@ -25,8 +25,7 @@ def train(
     seeds: Seeds = 3,
     epochs: Epochs = None,
     against: Against = None,
-    output: Against = Annotated[str | None, typer.Option("--against", help="Another pick, trained with the same seeds and compared in pairs.")]
-Folder = None,
+    output: Folder = None,
     device: options.Device = None,
 ) -> None:
     """Train one configuration in full, with its test score.

@@ -33,6 +33,9 @@ NAMES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """Role -> endings of module names, tried in this order; `attn.q` also ends `self_attn.q`."""
 
+PREFIX_ATTENTION = ("sdpa", "eager", None)
+"""Attention implementations of transformers whose masks have a column per key."""
+
 CROSS_ATTENTION = ("crossattention", "cross_attn", "encoder_attn", "encdecattention")
 
 Sizes = dict[str, tuple[int, int]]
@@ -61,6 +64,7 @@ def find_shape(backbone: PreTrainedModel, roles: Mapping[str, str] | None = None
     }
     attention = _attention_name(names)
     found = [block.get_submodule(attention) for block in blocks] if attention is not None else []
+    prefixable = found and getattr(config, "_attn_implementation", None) in PREFIX_ATTENTION and all(map(takes_prefix, found))
     return ModelShape(
         architecture=config.model_type,
         kind="decoder" if _is_causal(config.model_type, found) else "encoder",
@@ -69,7 +73,7 @@ def find_shape(backbone: PreTrainedModel, roles: Mapping[str, str] | None = None
         key_value_width=_key_value_width(names, everywhere, config.hidden_size),
         total_parameters=sum(p.numel() for p in base.parameters()),
         modules=modules,
-        attention_paths=tuple(f"{stack}.{i}.{attention}" for i in range(len(blocks))) if found and all(map(takes_prefix, found)) else (),
+        attention_paths=tuple(f"{stack}.{i}.{attention}" for i in range(len(blocks))) if prefixable else (),
     )
 
 

@@ -74,7 +74,7 @@ def unadapt(model: nn.Module) -> PreTrainedModel:
     if not isinstance(model, PeftModel):
         return model
     inner = model.get_base_model()
-    for name, module in list(inner.named_modules()):
+    for name, module in reversed(list(inner.named_modules())):
         if isinstance(module, AuxiliaryTrainingWrapper):
             parent, _, leaf = name.rpartition(".")
             setattr(inner.get_submodule(parent), leaf, module.original_module)

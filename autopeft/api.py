@@ -11,7 +11,7 @@ from autopeft.coordinator import Progress
 from autopeft.coordinator import search as run
 from autopeft.record import StudyRecord
 from autopeft.spec import StudySpec
-from autopeft.spec_file import read_spec
+from autopeft.spec_file import make_spec, read_spec
 from autopeft.trial import Trial
 
 
@@ -51,11 +51,11 @@ def search(
     Call it under `if __name__ == "__main__":`; trials run in child processes.
     Raises `autopeft.errors.AutopeftError`.
     """
-    folder = Path.cwd()
     if isinstance(spec, (str, Path)):
-        spec, folder = read_spec(spec)
-    content = spec.model_dump() if isinstance(spec, StudySpec) else dict(spec)
-    settled = StudySpec.model_validate({**content, "budget": budget} if budget else content)
+        settled, folder = read_spec(spec, flags={"--budget": budget})
+    else:
+        content = spec.model_dump() if isinstance(spec, StudySpec) else spec
+        settled, folder = make_spec(content, flags={"--budget": budget}), Path.cwd()
     return run(settled, folder, Path(study or Path("studies", settled.name)), progress or Silent(), fresh=fresh)
 
 

@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from autopeft.errors import AutopeftError
+from autopeft.errors import AutopeftError, SpecError
 from autopeft.spec import StudySpec
 
 SMALL_MEMORY, LEAST_MEMORY = 4e9, 1e9
@@ -57,33 +57,45 @@ def machine_checks(studies: Path, device: str = "auto") -> Iterator[Check]:
 
 def study_checks(spec: StudySpec, folder: Path) -> Iterator[Check]:
     """Checks of a study's model and data. folder: what the spec's paths start from."""
+    yield _attempt("model", lambda: _model(spec, folder), "put model.base, model.roles or space right in the spec")
+    yield _attempt("tokeniser", lambda: _tokenizer(spec, folder), "the model's folder needs tokenizer.json or vocabulary files")
+    yield _attempt("data", lambda: _data(spec, folder), "put data right in the spec, or the file named above")
 
-    def model() -> str:
-        from autopeft.models.shape import load_shape
-        from autopeft_searchspace.space import build_space
 
-        shape = load_shape(spec.model, folder)
+def require_study(spec: StudySpec, folder: Path) -> None:
+    """Raise what a search would stumble over later: AutopeftError of data, model or space. Quick, and
+    writes nothing. folder: what the spec's paths start from."""
+    _data(spec, folder)
+    _model(spec, folder)
+
+
+def _model(spec: StudySpec, folder: Path) -> str:
+    from autopeft.models.shape import load_shape
+    from autopeft_searchspace.space import build_space
+
+    shape = load_shape(spec.model, folder)
+    try:
         space = build_space(spec.space.preset, shape, spec.space.change)
-        return (
-            f"{shape.architecture} {shape.kind}, {shape.total_parameters:,} parameters, {shape.layers} layers, "
-            f"roles {' '.join(shape.roles)}; space {space.name} of {', '.join(space.types)}"
-        )
+    except ValueError as error:
+        raise SpecError(f"space: {error}") from None
+    return (
+        f"{shape.architecture} {shape.kind}, {shape.total_parameters:,} parameters, {shape.layers} layers, "
+        f"roles {' '.join(shape.roles)}; space {space.name} of {', '.join(space.types)}"
+    )
 
-    def tokenizer() -> str:
-        from autopeft.models.load import load_tokenizer
 
-        return f"{len(load_tokenizer(spec.model, folder)):,} tokens"
+def _tokenizer(spec: StudySpec, folder: Path) -> str:
+    from autopeft.models.load import load_tokenizer
 
-    def data() -> str:
-        from autopeft.data import read_data
+    return f"{len(load_tokenizer(spec.model, folder)):,} tokens"
 
-        splits = read_data(spec.data, spec.task, folder)
-        labels = f", {len(splits.labels)} labels" if splits.labels else ""
-        return f"{', '.join(f'{n:,} {split}' for split, n in splits.counts.items() if n)}{labels}"
 
-    yield _attempt("model", model, "put model.base, model.roles or space right in the spec")
-    yield _attempt("tokeniser", tokenizer, "the model's folder needs tokenizer.json or vocabulary files")
-    yield _attempt("data", data, "put data right in the spec, or the file named above")
+def _data(spec: StudySpec, folder: Path) -> str:
+    from autopeft.data import read_data
+
+    splits = read_data(spec.data, spec.task, folder)
+    labels = f", {len(splits.labels)} labels" if splits.labels else ""
+    return f"{', '.join(f'{n:,} {split}' for split, n in splits.counts.items() if n)}{labels}"
 
 
 def free_memory_bytes() -> int:
@@ -176,5 +188,5 @@ def _existing(folder: Path) -> Path:
 def _attempt(name: str, look: Callable[[], str], mend: str) -> Check:
     try:
         return Check(name, Level.OK, look())
-    except (AutopeftError, ValueError, OSError) as error:
+    except (AutopeftError, OSError) as error:
         return Check(name, Level.FAIL, str(error), mend)

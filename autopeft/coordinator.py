@@ -23,6 +23,7 @@ from typing import Any, Protocol
 
 from autopeft import files, front, promotion, report, study_folder
 from autopeft.budget import Budget
+from autopeft.checks import require_study
 from autopeft.dashboard import annotate
 from autopeft.device import find_devices
 from autopeft.errors import DataError, NoFeasibleTrial, NothingFits
@@ -67,6 +68,7 @@ def search(spec: StudySpec, folder: Path, study: Path, progress: Progress, *, fr
     `StudyLocked`, `NoFeasibleTrial`) and KeyboardInterrupt, after which the study can be resumed.
     """
     start = time.monotonic()
+    require_study(spec, folder)
     spec = relocate(spec, folder, study)
     budget = Budget.parse(spec.budget)
     with study_folder.opened(study):

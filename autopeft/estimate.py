@@ -11,6 +11,7 @@ import numpy as np
 
 from autopeft.baselines import baselines
 from autopeft.budget import Budget
+from autopeft.checks import require_study
 from autopeft.device import find_device
 from autopeft.errors import NothingFits
 from autopeft.memory import MemoryPredictor
@@ -83,6 +84,7 @@ def estimate(spec: StudySpec, folder: Path) -> Estimate:
     """
     from autopeft.execute.workbench import Workbench
 
+    require_study(spec, folder)
     device = find_device(spec.device)
     bench = Workbench(spec, folder, str(device))
     prepared = bench.prepare(None, calibrate=True)

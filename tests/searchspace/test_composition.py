@@ -14,6 +14,7 @@ from torch import nn
 from autopeft.models.roles import find_shape
 from autopeft_searchspace.build import adapt, unadapt
 from autopeft_searchspace.configuration import Component, Configuration
+from autopeft_searchspace.registry import adapter_type
 from autopeft_searchspace.shape import ModelShape
 from autopeft_searchspace.tuners.register import register
 
@@ -253,3 +254,43 @@ def test_saved_on_a_bare_model_loads_on_one_with_a_head(tmp_path: Any) -> None:
             if "composed" in name:
                 parameter.copy_(mine[name.replace(".bert.", ".")])
     assert torch.equal(hidden(adapted.eval().base_model.model.bert, **tiny.batch()), expected)
+
+
+class Int8Linear(nn.Linear):
+    """A linear module whose weight is stored in 8 bits with one scale per output, as quantised bases have it."""
+
+    @classmethod
+    def of(cls, plain: nn.Linear) -> Int8Linear:
+        new = cls(plain.in_features, plain.out_features)
+        scale = plain.weight.detach().abs().amax(dim=1, keepdim=True) / 127
+        new.weight = nn.Parameter((plain.weight.detach() / scale).round().to(torch.int8), requires_grad=False)
+        new.register_buffer("scale", scale)
+        new.bias = plain.bias
+        return new
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.linear(x, self.weight * self.scale, self.bias)
+
+
+def test_every_type_trains_on_a_quantised_base_and_none_is_merged_into_it() -> None:
+    backbone = tiny.build("llama")
+    shape = find_shape(backbone)
+    for per_layer in shape.modules.values():
+        for module in per_layer:
+            parent, _, leaf = module.path.rpartition(".")
+            setattr(backbone.get_submodule(parent), leaf, Int8Linear.of(backbone.get_submodule(module.path)))
+    assert find_shape(backbone).modules == shape.modules
+    before = hidden(backbone)
+    lora = Component("lora", 2, (0, 1), shape.roles, {"alpha": 4})
+    serial, parallel, prefix = everything(shape)
+    for components in ((serial, parallel, lora), (prefix, lora), (lora,)):
+        assert all(adapter_type(c.type).supports.quantised_base for c in components)
+        model = composed(backbone, shape, *components)
+        randomise(model, 0.1)
+        hidden(model).square().mean().backward()
+        assert all(p.grad is not None and p.grad.any() for p in model.parameters() if p.requires_grad)
+        if components == (lora,):
+            with pytest.raises(ValueError, match="cannot merge into Int8Linear: its weight is not a plain matrix"):
+                model.merge_and_unload()
+        unadapt(model)
+        assert torch.equal(hidden(backbone), before)

@@ -162,3 +162,21 @@ def test_configs_are_put_back_even_after_an_error() -> None:
     with pytest.raises(RuntimeError):
         model(**tiny.batch())
     assert module.config is backbone.config
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("architecture", ["bert", "mpnet", "llama", "mistral", "gpt2"])
+def test_cuda_is_the_cpu(architecture: str, attention: str) -> None:
+    model, _ = with_prefix(tiny.build(architecture, attention=attention))
+    batch = tiny.batch()
+    visible = batch["attention_mask"].bool()
+    with torch.no_grad():
+        expected = model(**batch).last_hidden_state[visible]
+        on_device = {name: value.to("cuda") for name, value in batch.items()}
+        model.to("cuda")
+        exact = model(**on_device).last_hidden_state.cpu()[visible]
+        with torch.autocast("cuda", torch.bfloat16):
+            rough = model(**on_device).last_hidden_state.float().cpu()[visible]
+    torch.testing.assert_close(exact, expected, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(rough, expected, atol=0.2, rtol=0.1)

@@ -1,5 +1,5 @@
-# make demo | make test | make test-all | make lint; each sets itself up first, which is quick when
-# nothing changed. Without an NVIDIA GPU, PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
+# make demo | make test | make test-all | make test-gpu | make lint; each sets itself up first, which is quick when
+# nothing changed. Without an NVIDIA GPU, setting PIP_EXTRA_INDEX_URL to PyTorch's index of CPU builds
 # saves a large download.
 
 PYTHON ?= $(shell for python in python3 python3.12 python3.11 python3.13; do \
@@ -7,7 +7,7 @@ PYTHON ?= $(shell for python in python3 python3.12 python3.11 python3.13; do \
 BIN := .venv/bin
 STAMP := .venv/.autopeft-ready
 
-.PHONY: setup demo lint test test-all
+.PHONY: setup demo lint test test-all test-gpu
 
 setup: $(STAMP)
 
@@ -32,3 +32,8 @@ test: lint
 
 test-all: setup
 	$(BIN)/python -m pytest -m slow || test $$? -eq 5
+
+# On a machine with a CUDA device: the tests that need one, and the measured peaks of memory.
+test-gpu: setup
+	$(BIN)/python -m pytest -m gpu
+	$(BIN)/python benchmarks/memory.py --device cuda

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from autopeft.batches import evaluation_batches
 from autopeft.data import Example, Splits
 from autopeft.errors import DataError, ModelError
 from autopeft.spec import TaskSpec
@@ -90,19 +91,22 @@ class CausalLm:
         if self.spec.metric == "exact_match":
             return Predictions(self._answers(model, encoded, batch_size, device))
         sums, counts = np.zeros(len(encoded)), np.zeros(len(encoded))
-        for indices, part in tokens.evaluate(model, encoded, batch_size):
-            losses, counted = _token_losses(model, self.collate(part, model.pad_id, device))
-            sums[indices] = losses.double().sum(dim=1).cpu().numpy()
-            counts[indices] = counted.sum(dim=1).cpu().numpy()
+        with tokens.evaluating(model):
+            for indices in evaluation_batches([e.length for e in encoded], batch_size):
+                batch = self.collate([encoded[i] for i in indices], model.pad_id, device)
+                losses, counted = _token_losses(model, batch)
+                sums[indices] = losses.double().sum(dim=1).cpu().numpy()
+                counts[indices] = counted.sum(dim=1).cpu().numpy()
         return Predictions(sums, counts)
 
     def _answers(self, model: TaskModel, encoded: Sequence[Encoded], batch_size: int, device: torch.device | str) -> Any:
         """The answer in each greedy completion, [n] strings."""
         answers = np.full(len(encoded), "", dtype=object)
-        for indices, part in tokens.evaluate(model, encoded, batch_size):
-            prompts = [e.input_ids[: -e.completion] for e in part]
-            for i, text in zip(indices, model.generate(prompts, self.spec.max_new_tokens, device), strict=True):
-                answers[i] = find_answer(text, self.spec.answer_pattern)
+        prompts = [e.input_ids[: -e.completion] for e in encoded]
+        with tokens.evaluating(model):
+            for indices in evaluation_batches([len(prompt) for prompt in prompts], batch_size):
+                texts = model.generate([prompts[i] for i in indices], self.spec.max_new_tokens, device)
+                answers[indices] = [find_answer(text, self.spec.answer_pattern) for text in texts]
         return answers
 
     def score(self, metric: str, predictions: Predictions, encoded: Sequence[Encoded]) -> Measurement:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -59,14 +60,14 @@ def to_device(batch: Batch, device: torch.device | str) -> Batch:
     return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
 
 
-def evaluate(model: TaskModel, encoded: Sequence[Encoded], batch_size: int) -> Iterator[tuple[list[int], list[Encoded]]]:
-    """Indices and examples of each evaluation batch, while the model is in eval mode without gradients."""
+@contextlib.contextmanager
+def evaluating(model: TaskModel) -> Iterator[None]:
+    """Eval mode without gradients; afterwards the mode from before."""
     was_training = model.training
     model.eval()
     try:
         with torch.no_grad():
-            for indices in evaluation_batches([e.length for e in encoded], batch_size):
-                yield indices, [encoded[i] for i in indices]
+            yield
     finally:
         model.train(was_training)
 
@@ -75,9 +76,11 @@ def head_outputs(model: TaskModel, encoded: Sequence[Encoded], batch_size: int, 
     """Outputs of the task head in the order of the examples: float32 numpy [n, outputs]."""
     rows: list[Tensor] = []
     order: list[int] = []
-    for indices, part in evaluate(model, encoded, batch_size):
-        rows.append(model(to_device(inputs(part, model.pad_id), device)).float())
-        order += indices
+    with evaluating(model):
+        for indices in evaluation_batches([e.length for e in encoded], batch_size):
+            batch = to_device(inputs([encoded[i] for i in indices], model.pad_id), device)
+            rows.append(model(batch).float())
+            order += indices
     outputs = torch.cat(rows)
     back = torch.empty_like(outputs)
     back[torch.tensor(order, device=outputs.device)] = outputs

@@ -1,25 +1,28 @@
-"""A trained adapter on disk: what peft saves, the task head beside it, and the configuration.
+"""A trained adapter on disk: what peft saves, the task head beside it, and how to use them.
 
 adapter_config.json, adapter_model.safetensors   as peft writes them (none for head only)
-head.safetensors, head.json                      the task head where it is ours (mean pooling)
+head.safetensors, head.json                      the task head (none for causal language models)
 configuration.json                               for `autopeft.apply`
+README.md                                        what it is, and the lines that load it
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
 from peft import PeftModel
 
 from autopeft.models.head import TaskModel
 from autopeft_searchspace.configuration import Configuration
+from autopeft_searchspace.tuners.composition import CompositionConfig
+
+CLASSES = {"mean": "AutoModel", "own": "AutoModelForSequenceClassification", "causal_lm": "AutoModelForCausalLM"}
 
 
-def save_adapter(model: TaskModel, configuration: Configuration, folder: Path, labels: Sequence[str]) -> int:
-    """Write adapter, head and configuration; returns the bytes that the adapter's weights take.
+def save_adapter(model: TaskModel, configuration: Configuration, folder: Path) -> int:
+    """Write adapter, head, configuration and README; returns the bytes that the adapter's weights take.
 
     The folder appears complete or not at all.
     """
@@ -32,6 +35,54 @@ def save_adapter(model: TaskModel, configuration: Configuration, folder: Path, l
         stored = (partial / "adapter_model.safetensors").stat().st_size
     model.save_head(partial)
     (partial / "configuration.json").write_text(json.dumps(configuration.to_json(), indent=1), encoding="utf-8")
+    (partial / "README.md").write_text(_readme(model, configuration), encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
     return stored
+
+
+def _readme(model: TaskModel, configuration: Configuration) -> str:
+    """A card whose code runs as it stands, in the adapter's folder."""
+    base = model.backbone.config.name_or_path
+    wrapped = isinstance(model.backbone, PeftModel)
+    composed = wrapped and isinstance(model.backbone.peft_config["default"], CompositionConfig)
+    auto = CLASSES[model.head_kind]
+    lines = ["import torch"]
+    if composed:
+        lines.append("import autopeft  # lets peft load compositions of adapters")
+    if wrapped:
+        lines.append("from peft import PeftModel")
+    if model.head_kind == "mean" or not wrapped:
+        lines.append("from safetensors.torch import load_file")
+    outputs = f", num_labels={model.backbone.config.num_labels}" if model.head_kind == "own" else ""
+    lines += [
+        f"from transformers import {auto}, AutoTokenizer",
+        "",
+        f"base = {base!r}",
+        "tokenizer = AutoTokenizer.from_pretrained(base)",
+        f"model = {auto}.from_pretrained(base{outputs}, dtype=torch.float32)",
+    ]
+    if wrapped:
+        lines.append('model = PeftModel.from_pretrained(model, ".")')
+    elif model.head_kind == "own":
+        lines.append('model.load_state_dict(load_file("head.safetensors"), strict=False)')
+    lines.append("model.eval()")
+    if model.head_kind == "causal_lm":
+        lines += ["", 'tokens = tokenizer(["your prompt"], return_tensors="pt")']
+        lines.append("print(tokenizer.decode(model.generate(**tokens, max_new_tokens=64)[0]))")
+    else:
+        lines += ["", 'tokens = tokenizer(["your text"], return_tensors="pt")', "with torch.no_grad():"]
+        if model.head_kind == "mean":
+            lines += [
+                "    hidden = model(**tokens).last_hidden_state",
+                '    mask = tokens["attention_mask"].unsqueeze(-1)',
+                "    mean = (hidden * mask).sum(1) / mask.sum(1)",
+                '    head = load_file("head.safetensors")',
+                '    logits = mean @ head["weight"].T + head["bias"]',
+            ]
+        else:
+            lines.append("    logits = model(**tokens).logits")
+        lines.append("print(logits)")
+    notes = "".join(f"\n- {name}: {json.dumps(value)}" for name, value in model.notes.items())
+    code = "\n".join(lines)
+    return f"# {configuration.in_words()}\n\nTrained on `{base}` by autopeft.\n{notes}\n\n```python\n{code}\n```\n"

@@ -247,7 +247,7 @@ class Workbench:
         if progress.step == recipe.total_steps:
             measurements[f"confirm.{metric}"] = self.task.score(metric, self.predict(self.confirm_set), self.confirm_set)
             if trial.save_to:
-                stored = save_adapter(self.model, trial.configuration, Path(trial.save_to), self.splits.labels)
+                stored = save_adapter(self.model, trial.configuration, Path(trial.save_to))
                 measurements["stored_bytes"] = Measurement(float(stored), "bytes")
             measurements["measured_peak_memory_bytes"] = Measurement(float(self._peak(recipe)), "bytes")
         return Observation(

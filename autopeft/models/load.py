@@ -104,7 +104,7 @@ def load_task_model(
         _check_weights(path)
         backbone = _load_weights(path, config, kind, spec.model)
     else:
-        backbone = _without_weights(config, kind, spec.model)
+        backbone = _without_weights(config, _auto_class(kind), spec.model)
     backbone.config.use_cache = False
     head = None
     if kind == "mean":
@@ -115,6 +115,15 @@ def load_task_model(
         model.reset_head(spec.seeds.search)
     model.set_base_dropout(spec.training.base_dropout)
     return model.eval()
+
+
+def load_bare(model: ModelSpec, folder: Path = Path()) -> PreTrainedModel:
+    """The base model without task head or weights, on the meta device; a folder's weights must be there
+    but are not read. Raises ModelError where the model cannot be had or used."""
+    path = resolve_base(model.base, folder)
+    config = _load_config(path, model)
+    _check_weights(path)
+    return _without_weights(config, _auto_class("mean"), model)
 
 
 def _load_config(path: str, model: ModelSpec) -> PretrainedConfig:
@@ -196,10 +205,10 @@ def _load_weights(path: str, config: PretrainedConfig, kind: HeadKind, model: Mo
     return backbone
 
 
-def _without_weights(config: PretrainedConfig, kind: HeadKind, model: ModelSpec) -> PreTrainedModel:
+def _without_weights(config: PretrainedConfig, auto_class: Any, model: ModelSpec) -> PreTrainedModel:
     settings = {"dtype": torch.float32, "trust_remote_code": model.trust_remote_code}
-    with _in_words(model.base, "model"), torch.device("meta"):
-        return _with_attention(lambda attention: _auto_class(kind).from_config(config, attn_implementation=attention, **settings))
+    with _in_words(model.base, "architecture"), torch.device("meta"):
+        return _with_attention(lambda attention: auto_class.from_config(config, attn_implementation=attention, **settings))
 
 
 def _check_complete(backbone: PreTrainedModel, info: Mapping[str, Any], kind: HeadKind, base: str) -> None:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-from transformers import AutoModel
-
-from autopeft.models.load import _check_weights, _in_words, _load_config, _with_attention, resolve_base
+from autopeft.models.load import load_bare
 from autopeft.models.roles import find_shape
 from autopeft.spec import ModelSpec
 from autopeft_searchspace.shape import ModelShape
@@ -18,11 +15,4 @@ def load_shape(model: ModelSpec, folder: Path) -> ModelShape:
 
     folder: what `model.base` starts from. Raises ModelError where the model cannot be had or used.
     """
-    path = resolve_base(model.base, folder)
-    config = _load_config(path, model)
-    _check_weights(path)
-    with _in_words(model.base, "architecture"), torch.device("meta"):
-        backbone = _with_attention(
-            lambda attention: AutoModel.from_config(config, attn_implementation=attention, trust_remote_code=model.trust_remote_code)
-        )
-    return find_shape(backbone, model.roles)
+    return find_shape(load_bare(model, folder), model.roles)

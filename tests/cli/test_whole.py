@@ -1,7 +1,6 @@
 """The path a new user takes, command by command, in processes of their own."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -73,4 +72,4 @@ def test_a_study_in_use_is_refused(tmp_path: Path) -> None:
     with FileLock(tmp_path / "studies" / "mine" / "study.lock"):
         said = autopeft(tmp_path, "search", "--model", MINILM, "--data", "rows", "--name", "mine", *SMALL, code=4)
     assert "studies/mine" in said
-    assert os.listdir(tmp_path / "studies" / "mine") == ["study.lock"]
+    assert [path.name for path in (tmp_path / "studies" / "mine").iterdir()] == ["study.lock"]

@@ -87,7 +87,7 @@ def test_a_misspelt_path_of_the_spec(tmp_path: Path) -> None:
     [
         ({"trainnig": {}}, "a study has no setting 'trainnig'; did you mean training?"),
         ({"budget": "9 trails"}, "budget '9 trails' has the unknown unit 'trails'; did you mean trials"),
-        ({"objectives": [{"name": "accuracy"}, {"name": "trainable_parameters"}]}, "objectives.0.direction is missing: maximize or minimize"),
+        ({"objectives": [{"name": "accuracy"}, {"name": "trainable_parameters"}]}, "objectives.0.direction is missing: maximize"),
     ],
 )  # fmt: skip
 def test_spec(tmp_path: Path, settings: dict[str, Any], said: str) -> None:

@@ -84,6 +84,7 @@ class StorageCounter(TorchDispatchMode):
         self.live = self.peak = self.gradients_at_peak = 0
         self.spans = [Span("start", 0, 0)]
         self._block = block_bytes
+        self.with_gradient: set[int] = set()
         self._gradients: list[weakref.ref[Any]] = []
         self._seen: dict[int, tuple[weakref.ref[Any], int]] = {}
 
@@ -100,8 +101,14 @@ class StorageCounter(TorchDispatchMode):
         return self.live - before
 
     def add_gradient(self, parameter: Tensor) -> None:
+        self.with_gradient.add(id(parameter))
         if parameter.grad is not None:
             self._gradients.append(weakref.ref(parameter.grad.untyped_storage()))
+
+    def bytes_of(self, tensors: Iterable[Tensor]) -> int:
+        """Bytes of tensors that are counted now."""
+        keys = {id(tensor.untyped_storage()) for tensor in tensors}
+        return sum(self._seen[key][1] for key in keys if key in self._seen)
 
     def _count(self, tensor: Tensor) -> None:
         storage = tensor.untyped_storage()
@@ -120,8 +127,8 @@ class StorageCounter(TorchDispatchMode):
             self.peak, self.gradients_at_peak = self.live, self._live_gradients()
 
     def _live_gradients(self) -> int:
-        storages = {id(s) for ref in self._gradients if (s := ref()) is not None}
-        return sum(self._seen[key][1] for key in storages if key in self._seen)
+        keys = {id(storage) for ref in self._gradients if (storage := ref()) is not None}
+        return sum(self._seen[key][1] for key in keys if key in self._seen)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
         if func is torch.ops.prim.device.default:  # by far the most frequent
@@ -213,9 +220,10 @@ def trace_step(
     finally:
         if collecting:
             gc.enable()
-    gradients = counter.gradients_at_peak
-    estimate = MemoryEstimate(weights, gradients, state, counter.peak - weights - gradients - state, counter.peak)
-    return Trace(estimate, tuple(counter.spans))
+    # What the loss does not depend on (a pooler) gets no state; here it had some all along.
+    idle = counter.bytes_of(t for p in parameters if id(p) not in counter.with_gradient for t in optimizer.state[p].values())
+    gradients, state, peak = counter.gradients_at_peak, state - idle, counter.peak - idle
+    return Trace(MemoryEstimate(weights, gradients, state, peak - weights - gradients - state, peak), tuple(counter.spans))
 
 
 def _mark_spans(counter: StorageCounter, blocks: Sequence[nn.Module], optimizer: torch.optim.Optimizer) -> None:

@@ -6,7 +6,6 @@ by sizes and order. A guess by size is logged as a warning and can be put right 
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -33,9 +32,6 @@ NAMES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """Role -> endings of module names, tried in this order; `attn.q` also ends `self_attn.q`."""
 
-PREFIX_ATTENTION = ("sdpa", "eager", None)
-"""Attention implementations of transformers whose masks have a column per key."""
-
 CROSS_ATTENTION = ("crossattention", "cross_attn", "encoder_attn", "encdecattention")
 
 Sizes = dict[str, tuple[int, int]]
@@ -49,6 +45,8 @@ def find_shape(backbone: PreTrainedModel, roles: Mapping[str, str] | None = None
         architectures that are not recognised. An empty name says that the model lacks the role.
     Raises ModelError where no transformer block or no role is found, or `roles` names what is not there.
     """
+    from autopeft_searchspace.tuners.prefix import takes_prefix
+
     base = backbone.base_model
     config = base.config
     if getattr(config, "is_encoder_decoder", False):
@@ -64,7 +62,7 @@ def find_shape(backbone: PreTrainedModel, roles: Mapping[str, str] | None = None
     }
     attention = _attention_name(names)
     found = [block.get_submodule(attention) for block in blocks] if attention is not None else []
-    prefixable = found and getattr(config, "_attn_implementation", None) in PREFIX_ATTENTION and all(map(takes_prefix, found))
+    prefixable = found and all(takes_prefix(module, getattr(config, "_attn_implementation", None)) for module in found)
     return ModelShape(
         architecture=config.model_type,
         kind="decoder" if _is_causal(config.model_type, found) else "encoder",
@@ -75,13 +73,6 @@ def find_shape(backbone: PreTrainedModel, roles: Mapping[str, str] | None = None
         modules=modules,
         attention_paths=tuple(f"{stack}.{i}.{attention}" for i in range(len(blocks))) if prefixable else (),
     )
-
-
-def takes_prefix(attention: nn.Module) -> bool:
-    """Whether keys and values can be prepended in this attention module: it computes attention
-    through the interface of transformers, or is MPNet's, for which there is an own way."""
-    code = getattr(inspect.unwrap(type(attention).forward), "__code__", None)
-    return "ALL_ATTENTION_FUNCTIONS" in getattr(code, "co_names", ()) or type(attention).__name__ == "MPNetSelfAttention"
 
 
 def _blocks(base: PreTrainedModel) -> tuple[str, Sequence[nn.Module]]:

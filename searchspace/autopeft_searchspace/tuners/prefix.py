@@ -20,8 +20,17 @@ from autopeft_searchspace.tuners.parts import Part
 
 IMPLEMENTATION = "autopeft_prefix"
 STANDARD_DEVIATION = 0.02
+MPNET = "MPNetSelfAttention"
 SUPPORTED = ("sdpa", "eager", None)
 """Attention implementations that a prefix can go through; their masks have a column per key."""
+
+
+def takes_prefix(attention: nn.Module, implementation: str | None) -> bool:
+    """Whether keys and values can be prepended in this attention module: its masks have a column per
+    key, and it asks transformers for its attention function, or is MPNet's, which is written out here."""
+    code = getattr(inspect.unwrap(type(attention).forward), "__code__", None)
+    asks = "ALL_ATTENTION_FUNCTIONS" in getattr(code, "co_names", ())
+    return implementation in SUPPORTED and (asks or type(attention).__name__ == MPNET)
 
 
 class PrefixPart(Part):
@@ -38,7 +47,7 @@ class PrefixPart(Part):
 
     def forward(self, call: Any, *args: Any, **kwargs: Any) -> Any:
         """call: the attention module itself; no other part goes around one."""
-        if type(call).__name__ == "MPNetSelfAttention":
+        if type(call).__name__ == MPNET:
             return _mpnet_attention(self, call, *args, **kwargs)
         config = call.config
         view = _View(config, self)
@@ -92,6 +101,8 @@ def _attention(
         queries = query.shape[2]
         if attention_mask is None and causal and queries > 1:  # sdpa would mask by itself, aligned to the first key
             key, value = key[:, :, :queries], value[:, :, :queries]
+            if kwargs.get("position_bias") is not None:
+                kwargs["position_bias"] = kwargs["position_bias"][..., :queries]
             attention_mask = torch.ones(1, 1, queries, queries, dtype=torch.bool, device=key.device).tril()
     else:
         inner = inspect.unwrap(type(module).forward).__globals__["eager_attention_forward"]

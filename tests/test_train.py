@@ -1,0 +1,72 @@
+"""Full training of a pick: seeds, intervals, and an adapter that plain peft loads."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from small import Quiet
+from transformers import AutoModel, AutoTokenizer
+
+from autopeft.errors import AutopeftError
+from autopeft.models.load import resolve_base
+from autopeft.record import read
+from autopeft.statistics import Estimate
+from autopeft.train import FIRST_SEED, TrainResult, comparison, paired_difference, train
+from autopeft.trial import Measurement
+
+
+def result(trial: int, scores: dict[int, list[float]]) -> TrainResult:
+    tests = {seed: Measurement(sum(s) / len(s)) for seed, s in scores.items()}
+    return TrainResult(trial, "accuracy", 1, tests, Estimate(0, 0, 0), scores, {}, "", "recipe")
+
+
+def test_a_paired_difference_by_hand() -> None:
+    """Gaps per example and seed: seed 1 (1, 0, 0, 1), seed 2 (1, 0, 0, 0): means .5 and .25."""
+    first = result(1, {1: [1, 1, 0, 1], 2: [1, 1, 0, 0]})
+    second = result(2, {1: [0, 1, 0, 0], 2: [0, 1, 0, 0]})
+    gap = paired_difference(first, second)
+    assert gap.value == pytest.approx(0.375)
+    examples = 1.959964 * math.sqrt(sum((g - 0.375) ** 2 for g in (1, 0, 0, 0.5)) / 3) / 2
+    seeds = 12.7062 * (0.25 / math.sqrt(2)) / math.sqrt(2)
+    assert gap.half_width == pytest.approx(math.hypot(examples, seeds), rel=1e-4)
+    assert "not distinguishable" in comparison(first, second)
+    assert "a real difference" in comparison(result(1, {1: [1] * 50, 2: [1] * 50}), result(2, {1: [0] * 50, 2: [0] * 50}))
+
+
+def test_what_cannot_be_paired_is_refused() -> None:
+    with pytest.raises(AutopeftError, match="cannot be paired"):
+        paired_difference(result(1, {1: [1.0]}), result(2, {2: [1.0]}))
+
+
+def test_training_saves_an_adapter_that_plain_peft_loads(small_study: Path, tmp_path: Path) -> None:
+    record = read(small_study)
+    trial = next(t for t in record.trials if t.label == "LoRA r=8 on q,v")
+    trained = train(record, trial, 2, Quiet(), output=tmp_path)
+    assert list(trained.tests) == [FIRST_SEED, FIRST_SEED + 1]
+    assert trained.estimate.low <= trained.estimate.value <= trained.estimate.high
+    assert trained.estimate.value == pytest.approx(sum(m.value for m in trained.tests.values()) / 2)
+
+    base = resolve_base(record.spec.model.base, small_study)
+    folder = tmp_path / f"seed-{FIRST_SEED}"
+    model = PeftModel.from_pretrained(AutoModel.from_pretrained(base, dtype=torch.float32), str(folder)).eval()
+    tokenizer, head = AutoTokenizer.from_pretrained(base), load_file(folder / "head.safetensors")
+    labels = json.loads((folder / "head.json").read_text("utf-8"))["labels"]
+    lines = (small_study.parent / "source" / "data" / "test.jsonl").read_text("utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    tokens = tokenizer([row["text"] for row in rows], padding=True, return_tensors="pt")
+    with torch.no_grad():
+        hidden = model(**tokens).last_hidden_state
+    mask = tokens["attention_mask"].unsqueeze(-1)
+    logits = (hidden * mask).sum(1) / mask.sum(1) @ head["weight"].T + head["bias"]
+    right = [float(labels[i] == row["label"]) for i, row in zip(logits.argmax(1).tolist(), rows, strict=True)]
+    assert right == trained.per_example[FIRST_SEED]
+
+    progress = Quiet()
+    assert train(record, trial, 2, progress, output=tmp_path) == trained
+    assert any("trained before" in line for line in progress.lines)

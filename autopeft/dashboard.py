@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from hashlib import sha256
@@ -27,6 +28,8 @@ from autopeft.record import StudyRecord
 HOST = "127.0.0.1"
 HOSTS = ("127.0.0.1", "localhost")
 METHODS = ("GET", "HEAD")
+PIECE = 2045
+"""Characters of a text in one attribute of the dashboard's."""
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
@@ -61,8 +64,13 @@ def application(folder: Path) -> Application:
     if not path.is_file():
         raise AutopeftError(f"{folder} has no {DATABASE} to show; a recorded study has `autopeft report` alone")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    url = f"sqlite:///file:{quote(str(path.resolve()))}?mode=ro&uri=true"
-    storage = optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}}, skip_table_creation=True)
+    uri = f"file:{quote(str(path.resolve()))}?mode=ro"
+
+    def connect() -> sqlite3.Connection:
+        return sqlite3.connect(uri, uri=True, timeout=60, check_same_thread=False)
+
+    # connected to by hand, since SQLAlchemy would undo the quoting of a path such as `a #b`
+    storage = optuna.storages.RDBStorage(f"sqlite:///{DATABASE}", engine_kwargs={"creator": connect}, skip_table_creation=True)
     return read_only(optuna_dashboard.wsgi(storage, artifact_store=AdapterFiles(folder)))
 
 
@@ -129,14 +137,13 @@ class AdapterFiles:
 
 
 def annotate(study: optuna.Study, record: StudyRecord) -> None:
-    """Write into the Optuna study what its dashboard shows beside numbers; can be done again.
+    """Write into the Optuna study what its dashboard shows beside numbers; can be done again, and then
+    writes what changed.
 
     Names of the objectives, the verdict as the study's note, each trial in words, hypervolume and
-    placement as figures, the front's adapter files as artifacts.
+    placement as figures, the front's adapter files as artifacts. The dashboard itself is not imported:
+    it would bring torch into a process that need not have it.
     """
-    import plotly.graph_objects as go
-    from optuna_dashboard import save_note, save_plotly_graph_object
-
     from autopeft.report.charts.placement import placement
     from autopeft.report.charts.progress import hypervolume
     from autopeft.report.plain import escaped, trial_note
@@ -146,29 +153,42 @@ def annotate(study: optuna.Study, record: StudyRecord) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study.set_metric_names([o.name for o in summary.objectives])
-    save_note(study, f"**{escaped(summary.verdict.headline)}**\n\n{escaped(' '.join(summary.verdict.text))}")
+    texts = {"dashboard:note_str:": f"**{escaped(summary.verdict.headline)}**\n\n{escaped(' '.join(summary.verdict.text))}"}
+    marks: dict[str, Any] = {"dashboard:note_ver": 1}
     for chart in (hypervolume(summary), placement(summary)):
         if chart is not None:
-            save_plotly_graph_object(study, go.Figure(chart.content), graph_object_id=chart.name)
+            texts[f"dashboard:plot_data:{chart.name}:"] = json.dumps(chart.content)
     files = AdapterFiles(record.folder)
     rows = {row.number: row for row in summary.rows}
     for trial in study.get_trials(deepcopy=False):
         if (row := rows.get(trial.number)) is not None:
-            save_note(_Handle(study, trial._trial_id), trial_note(summary, row))
+            texts[f"dashboard:{trial._trial_id}:note_str:"] = trial_note(summary, row)
+            marks[f"dashboard:{trial._trial_id}:note_ver"] = 1
             if row.on_front or row.picks:
-                _list_artifacts(study, trial._trial_id, files.of(trial.number))
+                marks.update(_artifacts(trial._trial_id, files.of(trial.number)))
+    _write(study, texts, marks)
 
 
-class _Handle:
-    """What `save_note` needs of a trial; an `optuna.Trial` cannot be had for one that is finished."""
-
-    def __init__(self, study: optuna.Study, trial_id: int) -> None:
-        self.study, self.storage, self._trial_id = study, study._storage, trial_id
-
-
-def _list_artifacts(study: optuna.Study, trial_id: int, files: Mapping[str, Path]) -> None:
-    """Where the dashboard looks for artifacts of finished trials, whose own attributes Optuna has closed."""
+def _artifacts(trial_id: int, files: Mapping[str, Path]) -> dict[str, str]:
+    """Attributes in which the dashboard looks for artifacts of finished trials, whose own ones Optuna has closed."""
+    found = {}
     for identity, path in files.items():
         kind = "application/json" if path.suffix == ".json" else "application/octet-stream"
-        content = json.dumps({"artifact_id": identity, "filename": path.name, "mimetype": kind, "encoding": None})
-        study._storage.set_study_system_attr(study._study_id, f"dashboard:artifacts:{trial_id}:{identity}", content)
+        meta = {"artifact_id": identity, "filename": path.name, "mimetype": kind, "encoding": None}
+        found[f"dashboard:artifacts:{trial_id}:{identity}"] = json.dumps(meta)
+    return found
+
+
+def _write(study: optuna.Study, texts: Mapping[str, str], marks: Mapping[str, Any]) -> None:
+    """Set system attributes of the study: `marks` as they are, `texts` as the dashboard reads them, in
+    numbered pieces of `PIECE` characters, with empty ones where an earlier text was longer."""
+    known = study._storage.get_study_system_attrs(study._study_id)
+    wanted = dict(marks)
+    for prefix, text in texts.items():
+        pieces = [text[i : i + PIECE] for i in range(0, len(text), PIECE)]
+        before = sum(key.startswith(prefix) for key in known)
+        pieces += [""] * (before - len(pieces))
+        wanted.update({f"{prefix}{i}": piece for i, piece in enumerate(pieces)})
+    for key, value in wanted.items():
+        if known.get(key) != value:
+            study._storage.set_study_system_attr(study._study_id, key, value)

@@ -76,6 +76,7 @@ def judge(record: StudyRecord, rows: Sequence[Row], chosen: Mapping[str, int]) -
     """The verdict on a study. chosen: name of a pick -> trial number; may be empty."""
     by_number = {row.number: row for row in rows}
     head = by_number[record.head_only.number] if record.head_only else None
+    head = head if head and head.quality else None
     best = by_number[chosen["best"]] if "best" in chosen else None
     if best is None:
         return Verdict("Nothing to pick from yet", (_nothing(rows),), (), False)

@@ -6,6 +6,7 @@ Its `confirm` is the mean over all its seeds on the *confirm* split, which no sa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -13,7 +14,7 @@ from autopeft.record import StudyRecord
 from autopeft.report import words
 from autopeft.spec import DIRECTIONS, UNITS
 from autopeft.statistics import Estimate, difference, mean_over_seeds
-from autopeft.trial import Origin, Trial, TrialState
+from autopeft.trial import Measurement, Origin, Trial, TrialState
 from autopeft_searchspace.configuration import Configuration, ranges
 
 PROPORTIONS = ("accuracy", "exact_match")
@@ -84,12 +85,12 @@ class Row:
     def measured(self, name: str) -> float | None:
         """A further measurement at the last step, e.g. `train_seconds`."""
         last = self.trial.final()
-        found = last.measurements.get(name) if last else None
+        found = known(last.measurements.get(name)) if last else None
         return found.value if found else None
 
     def by_seed(self, name: str) -> dict[int, tuple[float, float | None]]:
         """seed -> (value, standard error) of a measurement at the last step."""
-        found = {o.seed: o.measurements.get(name) for o in self.trial.replicates()}
+        found = {o.seed: known(o.measurements.get(name)) for o in self.trial.replicates()}
         return {seed: (m.value, m.standard_error) for seed, m in found.items() if m}
 
 
@@ -125,16 +126,24 @@ class Comparison:
         return f"{words.difference(self.metric, self.estimate)}{'' if self.distinguishable else ': not distinguishable'}"
 
 
+def known(measurement: Measurement | None) -> Measurement | None:
+    """A measurement whose value is a finite number; its error None unless that is finite too."""
+    if measurement is None or not math.isfinite(measurement.value):
+        return None
+    error = measurement.standard_error
+    return measurement if error is None or math.isfinite(error) else replace(measurement, standard_error=None)
+
+
 def objective_views(record: StudyRecord) -> tuple[ObjectiveView, ...]:
     return tuple(ObjectiveView(o.name, o.direction, UNITS.get(o.name, ""), words.name(o.name)) for o in record.spec.objectives)
 
 
 def make_row(record: StudyRecord, trial: Trial, *, on_front: bool, chosen: Mapping[str, int]) -> Row:
     metric = record.spec.quality
-    found = {o.name: trial.value(o.name, metric) for o in record.spec.objectives}
+    found = {o.name: known(trial.value(o.name, metric)) for o in record.spec.objectives}
     own = found[metric]
     last = max((o for o in trial.observations if o.seed == trial.observations[0].seed), key=lambda o: o.step, default=None)
-    seen = last.measurements.get(f"search.{metric}") if last else None
+    seen = known(last.measurements.get(f"search.{metric}")) if last else None
     row = Row(
         trial=trial,
         values={name: m.value if m else None for name, m in found.items()},

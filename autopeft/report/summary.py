@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from autopeft import front as fronts
 from autopeft.record import StudyRecord
 from autopeft.report.picks import Pick, Verdict, judge
-from autopeft.report.rows import Comparison, ObjectiveView, Row, compare, make_row, objective_views
+from autopeft.report.rows import Comparison, ObjectiveView, Row, compare, known, make_row, objective_views
 from autopeft.statistics import rank_correlation
 from autopeft.trial import Curve, TrialState
 from autopeft_searchspace.space import build_space
@@ -134,11 +134,11 @@ def _rungs(record: StudyRecord) -> tuple[RungTrust, ...]:
     name = f"search.{record.spec.quality}"
     pairs: dict[float, list[tuple[float, float]]] = {}
     for trial in record.complete:
-        if (last := trial.final()) is None or name not in last.measurements:
+        if (last := trial.final()) is None or (end := known(last.measurements.get(name))) is None:
             continue
         for o in trial.observations:
-            if not o.is_final and o.seed == last.seed and name in o.measurements:
-                pairs.setdefault(o.step / o.total_steps, []).append((o.measurements[name].value, last.measurements[name].value))
+            if not o.is_final and o.seed == last.seed and (at := known(o.measurements.get(name))):
+                pairs.setdefault(o.step / o.total_steps, []).append((at.value, end.value))
     return tuple(
         RungTrust(share, len(found), rank_correlation([a for a, _ in found], [b for _, b in found]))
         for share, found in sorted(pairs.items())

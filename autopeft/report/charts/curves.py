@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from itertools import takewhile
 from typing import Any
 
 from autopeft.report import words
@@ -21,13 +23,13 @@ from autopeft.report.charts.style import (
     scatter,
     trial_hover,
 )
-from autopeft.report.rows import Row
+from autopeft.report.rows import Row, known
 from autopeft.report.summary import Summary
 from autopeft.report.tables import Cell, Column, number_cell, state_cell, table, value_cell
 from autopeft.trial import Observation, TrialState
 
 PICKS = (BLUE, GREEN, ORANGE)
-POINTS = 60
+POINTS = 48
 """Points kept of a curve; a report with hundreds of trials stays small."""
 
 
@@ -73,7 +75,7 @@ def rungs(summary: Summary) -> Chart | None:
     drawn = scale(summary.quality.name, [])
     groups: dict[str, list[tuple[Row, list[tuple[float, float]]]]] = {"complete": [], "stopped": [], "picks": []}
     for row in summary.rows:
-        points = [(100 * o.step / o.total_steps, m.value * drawn.factor) for o in _run(row) if (m := o.measurements.get(name))]
+        points = [(100 * o.step / o.total_steps, m.value * drawn.factor) for o in _run(row) if (m := known(o.measurements.get(name)))]
         if points and row.trial.state in (TrialState.COMPLETE, TrialState.EARLY_STOPPED):
             kind = "picks" if row.picks else "complete" if row.trial.state is TrialState.COMPLETE else "stopped"
             groups[kind].append((row, points))
@@ -139,8 +141,10 @@ def _shares(summary: Summary) -> list[float]:
 
 
 def _thin(curve: tuple[tuple[int, float], ...]) -> list[tuple[int, float]]:
-    """At most about `POINTS` points, each the mean of its neighbours, so that noise does not alias."""
-    width = -(-len(curve) // POINTS)
+    """At most about `POINTS` points, each the mean of its neighbours, so that noise does not alias; a
+    loss that is not finite ends the curve."""
+    curve = tuple(takewhile(lambda point: math.isfinite(point[1]), curve))
+    width = max(1, -(-len(curve) // POINTS))
     chunks = [curve[i : i + width] for i in range(0, len(curve), width)]
     return [(round(sum(s for s, _ in c) / len(c)), round(sum(v for _, v in c) / len(c), 4)) for c in chunks]
 

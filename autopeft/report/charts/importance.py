@@ -4,109 +4,117 @@ Optuna computes it, conditional dimensions included."""
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 
 import optuna
 
+from autopeft.report import words
 from autopeft.report.charts.style import SERIES, Chart, layout, patterned
 from autopeft.report.rows import ObjectiveView, Row
 from autopeft.report.summary import Summary
 from autopeft.report.tables import Cell, Column, table
 from autopeft.view import parameters
-from autopeft_searchspace.space import build_space
+from autopeft_searchspace.space import Space, build_space
 
 FEWEST_TRIALS = 10
 SHOWN = 10
 PATTERNS = ("", "/", "x", ".", "+")
 
 
-def importances(summary: Summary) -> tuple[dict[str, dict[str, float]], int]:
-    """objective -> dimension -> share of the objective's importance (sums to 1), and the number of
-    complete trials that it rests on; empty for fewer than `FEWEST_TRIALS`.
+@dataclass(frozen=True)
+class Importance:
+    """shares: dimension -> share of the importance for one objective, falling; they sum to 1.
+    trials: how many it rests on."""
 
-    Importance for being among the best tenth of the trials. Configurations outside of the space
-    (a baseline that no point stands for) are left out.
+    shares: dict[str, float]
+    trials: int
+
+
+def importances(summary: Summary) -> dict[str, Importance]:
+    """Objective -> importance for being among the best tenth of the trials in it.
+
+    Quality counts complete trials; what is computed counts all trials, since those that ran to the end
+    were chosen by quality. Configurations that no point of the space stands for are left out, and so
+    are objectives with fewer than `FEWEST_TRIALS`.
     """
     record = summary.record
     space = build_space(record.spec.space.preset, record.shape, record.spec.space.change)
-    study = _quiet_study([o.direction for o in summary.objectives])
-    used = 0
-    for row in summary.complete:
-        values, distributions = parameters(row.trial, space)
-        goals = _values(summary, row)
-        if values and goals:
-            study.add_trial(optuna.trial.create_trial(params=values, distributions=distributions, values=goals))
-            used += 1
-    if used < FEWEST_TRIALS:
-        return {}, used
-    return {o.name: _of(study, i, o) for i, o in enumerate(summary.objectives)}, used
+    found = {}
+    for objective in summary.objectives:
+        rows = summary.complete if objective is summary.quality else summary.rows
+        made = _importance(space, rows, objective)
+        if made is not None:
+            found[objective.name] = made
+    return found
 
 
-def _quiet_study(directions: list[str]) -> optuna.Study:
+def _importance(space: Space, rows: tuple[Row, ...], objective: ObjectiveView) -> Importance | None:
+    """PED-ANOVA takes low values as good, so that a maximised objective is negated."""
+    sign = -1.0 if objective.direction == "maximize" else 1.0
+    trials = []
+    for row in rows:
+        value = row.values[objective.name]
+        params, distributions = parameters(row.trial, space)
+        if params and value is not None:
+            trials.append(optuna.trial.create_trial(params=params, distributions=distributions, value=sign * value))
+    if len(trials) < FEWEST_TRIALS:
+        return None
+    study = _quiet_study()
+    study.add_trials(trials)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+        return Importance(dict(optuna.importance.get_param_importances(study, evaluator=evaluator, normalize=True)), len(trials))
+
+
+def _quiet_study() -> optuna.Study:
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
-        return optuna.create_study(directions=directions)
+        return optuna.create_study(direction="minimize")
     finally:
         optuna.logging.set_verbosity(level)
 
 
-def _values(summary: Summary, row: Row) -> list[float]:
-    values = [row.values[o.name] for o in summary.objectives]
-    return [v for v in values if v is not None] if None not in values else []
-
-
-def _of(study: optuna.Study, index: int, objective: ObjectiveView) -> dict[str, float]:
-    """PED-ANOVA takes low targets as good, so that a maximised objective is negated."""
-    sign = -1.0 if objective.direction == "maximize" else 1.0
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        found = optuna.importance.get_param_importances(
-            study,
-            evaluator=optuna.importance.PedAnovaImportanceEvaluator(),
-            target=lambda trial: sign * trial.values[index],
-            normalize=True,
-        )
-    return dict(found)
-
-
 def importance(summary: Summary) -> Chart | None:
-    found, trials = importances(summary)
+    found = importances(summary)
     if not found:
         return None
-    names = sorted({name for shares in found.values() for name in shares}, key=lambda name: -found[summary.quality.name].get(name, 0.0))
+    drawn = [o for o in summary.objectives if o.name in found]
+    first = found[drawn[0].name].shares
+    names = [*first, *sorted({name for made in found.values() for name in made.shares} - set(first))]
     shown = names[:SHOWN][::-1]
     data = [
         {
             "type": "bar",
             "orientation": "h",
-            "name": objective.title,
+            "name": o.title,
             "y": shown,
-            "x": [100 * found[objective.name].get(name, 0.0) for name in shown],
+            "x": [100 * found[o.name].shares.get(name, 0.0) for name in shown],
             "marker": {"color": SERIES[i], "pattern": patterned(PATTERNS[i % len(PATTERNS)])},
-            "hovertemplate": "%{y}: %{x:.0f} %<extra>" + objective.title + "</extra>",
+            "hovertemplate": "%{y}: %{x:.0f} %<extra>" + o.title + "</extra>",
         }
-        for i, objective in enumerate(summary.objectives)
+        for i, o in enumerate(drawn)
     ]
-    up = {"type": "category", "showgrid": False}
-    made = layout({"title": "share of importance, %"}, up, bargap=0.25, bargroupgap=0.1)
+    made = layout({"title": "share of importance, %"}, {"type": "category", "showgrid": False}, bargap=0.25, bargroupgap=0.1)
     made["legend"]["traceorder"] = "normal"
-    leader = {o.title: max(found[o.name], key=lambda name: found[o.name][name]) for o in summary.objectives}
+    counts = words.joined([f"{found[o.name].trials} for {o.title}" for o in drawn])
+    leaders = words.joined([f"{next(iter(found[o.name].shares))} for {o.title}" for o in drawn])
+    few = " Few trials: read the order, not the lengths." if min(found[o.name].trials for o in drawn) < 50 else ""
     return Chart(
         "importance",
         "What decides each objective",
-        f"Importance for being among the best tenth, from {trials} complete trials (PED-ANOVA). "
-        + ("Few trials: read the order, not the lengths." if trials < 50 else "Dimensions that are off count for nothing."),
-        "Bar chart of importance; the most important dimension is "
-        + "; ".join(f"{name} for {title}" for title, name in leader.items())
-        + f" (n = {trials}).",
+        f"Importance for being among the best tenth (PED-ANOVA); trials: {counts}.{few}",
+        f"Bar chart of importance; the most important dimension is {leaders}. Trials: {counts}.",
         {"data": data, "layout": made},
         table(
-            f"Share of importance per objective, in percent, from {trials} complete trials",
-            [Column("dimension"), *(Column(o.title, numeric=True) for o in summary.objectives)],
-            [
-                [Cell(n), *(Cell(f"{100 * found[o.name].get(n, 0.0):.1f}", found[o.name].get(n, 0.0)) for o in summary.objectives)]
-                for n in names
-            ],
+            f"Share of importance per objective, in percent; trials: {counts}",
+            [Column("dimension"), *(Column(words.short(o.name), numeric=True) for o in drawn)],
+            [[Cell(name), *(_cell(found[o.name].shares.get(name, 0.0)) for o in drawn)] for name in names],
         ),
         height=130 + 33 * len(shown),
     )
+
+
+def _cell(share: float) -> Cell:
+    return Cell(f"{100 * share:.1f}", share)

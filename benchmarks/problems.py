@@ -28,10 +28,24 @@ NOISE = 0.007
 
 
 def bert_shape(layers: int = LAYERS) -> ModelShape:
-    sizes = {"q": (WIDTH, WIDTH), "k": (WIDTH, WIDTH), "v": (WIDTH, WIDTH), "o": (WIDTH, WIDTH), "ff_in": (WIDTH, WIDE), "ff_out": (WIDE, WIDTH)}
+    sizes = {
+        "q": (WIDTH, WIDTH),
+        "k": (WIDTH, WIDTH),
+        "v": (WIDTH, WIDTH),
+        "o": (WIDTH, WIDTH),
+        "ff_in": (WIDTH, WIDE),
+        "ff_out": (WIDE, WIDTH),
+    }
     modules = {role: tuple(LinearShape(f"layer.{i}.{role}", *size) for i in range(layers)) for role, size in sizes.items()}
     return ModelShape(
-        "bert", "encoder", WIDTH, layers, WIDTH, 7_100_000 * layers + 24_000_000, modules, tuple(f"layer.{i}.attention" for i in range(layers))
+        "bert",
+        "encoder",
+        WIDTH,
+        layers,
+        WIDTH,
+        7_100_000 * layers + 24_000_000,
+        modules,
+        tuple(f"layer.{i}.attention" for i in range(layers)),
     )
 
 
@@ -47,7 +61,10 @@ class Problem:
         """Bytes: activations down to the lowest adapted layer, kept inputs and optimiser state per component."""
         shape = self.space.shape
         lowest = min((c.layers[0] for c in configuration.components), default=shape.layers)
-        kept = sum(len(c.layers) * {"serial": 1.0, "parallel": 1.2, "prefix": 0.7}.get(c.type, 0.5 * max(1, len(c.roles))) for c in configuration.components)
+        kept = sum(
+            len(c.layers) * {"serial": 1.0, "parallel": 1.2, "prefix": 0.7}.get(c.type, 0.5 * max(1, len(c.roles)))
+            for c in configuration.components
+        )
         return 0.9e9 + 8.0e7 * (shape.layers - lowest) + 2.0e7 * kept + 12.0 * trainable_parameters(configuration, shape)
 
     def known(self) -> dict[str, Callable[[Configuration], float]]:

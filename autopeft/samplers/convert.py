@@ -80,7 +80,7 @@ class SpaceDomain(Domain):
         self.coordinates = {d.name: Ordinal(d.values) if d.ordered else Category(d.values) for d in space.dimensions}
         self._sizes = [f"{type}.size" for type in space.types]
         rng = np.random.default_rng(0)
-        raw = self._derived([self.item(self.draw(rng)) for _ in range(256)])
+        raw = self._derived([self.item(self.draw(rng)) for _ in range(64)])
         self._low, self._span = raw.min(0), np.where(np.ptp(raw, 0) > 0, np.ptp(raw, 0), 1.0)
 
     def is_active(self, name: str, point: Mapping[str, Any]) -> bool:

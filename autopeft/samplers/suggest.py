@@ -26,7 +26,7 @@ from autopeft_searchspace.configuration import Configuration
 from autopeft_searchspace.space import OutsideSpace, Space
 
 __all__ = ["SpaceExhausted", "suggest"]
-TRIES = 50
+TRIES = 8
 """Proposals of an Optuna sampler that are refused before a random one takes their place."""
 STATES = {
     TrialState.RUNNING: OptunaState.RUNNING,

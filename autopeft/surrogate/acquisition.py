@@ -59,7 +59,8 @@ def cells(Y: Floats) -> Cells:
             free_lower.append(corner)
             free_upper.append(np.concatenate([below[left, :j], high[left, j:]], axis=1))
         lower, upper = np.concatenate(free_lower), np.concatenate(free_upper)
-    done.append((lower, upper, 0.0))
+    if len(lower):  # always, but for a single objective
+        done.append((lower, upper, 0.0))
     lowers, uppers, levels = zip(*done, strict=True)
     start = np.cumsum([0, *(len(low) for low in lowers[:-1])])
     return Cells(np.concatenate(lowers), np.concatenate(uppers), np.array(levels), start)
@@ -78,6 +79,6 @@ def expected_improvement(mean: Floats, variance: Floats, known: Floats, region: 
 def _expected_excess(mean: Floats, sd: Floats, level: Floats) -> Floats:
     """psi(level): E max(0, y - level) for y ~ N(mean, sd^2); sd may be 0."""
     gap = mean - level
-    u = gap / np.maximum(sd, 1e-300)
-    density = np.exp(-0.5 * np.minimum(u * u, 1e3)) / np.sqrt(2 * np.pi)
+    u = np.clip(gap / np.maximum(sd, 1e-300), -40.0, 40.0)  # beyond, density and tail are 0 in double precision
+    density = np.exp(-0.5 * u * u) / np.sqrt(2 * np.pi)
     return np.maximum(sd * density + gap * ndtr(u), 0.0)

@@ -28,9 +28,9 @@ def maximise(
     evaluate: Callable[[Sequence[P]], tuple[list[P], Floats]],
     parents: Sequence[P],
     rng: np.random.Generator,
-    candidates: int = 1500,
-    climbers: int = 6,
-    steps: int = 8,
+    candidates: int = 1000,
+    climbers: int = 4,
+    steps: int = 6,
 ) -> P | None:
     """The best point found, or None where none may be proposed.
 

@@ -1,0 +1,141 @@
+"""`ParetoSampler` as a plain Optuna sampler: conditions, duplicates, storages, seeds, running trials."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from autopeft.samplers import ParetoSampler, SpaceExhausted
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+DISTRIBUTIONS: dict[str, BaseDistribution] = {
+    "type": CategoricalDistribution(["lora", "prefix", "none"]),
+    "rank": IntDistribution(1, 64, log=True),
+    "tokens": IntDistribution(1, 30),
+    "rate": FloatDistribution(1e-5, 1e-2, log=True),
+}
+CONDITIONS = {"rank": lambda p: p["type"] == "lora", "tokens": lambda p: p["type"] == "prefix"}
+
+
+def size(params: Any) -> float:
+    return float(params.get("rank", 0) * 10 + params.get("tokens", 0) * 3)
+
+
+def objective(trial: optuna.Trial) -> tuple[float, float]:
+    params: dict[str, Any] = {"type": trial.suggest_categorical("type", ["lora", "prefix", "none"])}
+    if params["type"] == "lora":
+        params["rank"] = trial.suggest_int("rank", 1, 64, log=True)
+    if params["type"] == "prefix":
+        params["tokens"] = trial.suggest_int("tokens", 1, 30)
+    rate = trial.suggest_float("rate", 1e-5, 1e-2, log=True)
+    gain = 0.3 if params["type"] == "lora" else 0.2
+    return 0.5 + gain * math.tanh(size(params) / 100) * math.exp(-(math.log10(rate / 1e-3) ** 2)), size(params)
+
+
+def sampler(**settings: Any) -> ParetoSampler:
+    return ParetoSampler(
+        DISTRIBUTIONS, **{"conditions": CONDITIONS, "known": {1: size}, "seed": 1, "startup": 5, "surrogate": "gp", **settings}
+    )
+
+
+def study(storage: str | None = None, **settings: Any) -> optuna.Study:
+    return optuna.create_study(storage=storage, directions=["maximize", "minimize"], sampler=sampler(**settings))
+
+
+def test_conditions_are_respected_and_nothing_comes_twice() -> None:
+    made = study()
+    made.optimize(objective, n_trials=12)
+    wanted = {"lora": {"type", "rank", "rate"}, "prefix": {"type", "tokens", "rate"}, "none": {"type", "rate"}}
+    assert all(set(t.params) == wanted[t.params["type"]] for t in made.trials)
+    assert len({str(t.params) for t in made.trials}) == 12
+
+
+def test_seed_and_storage_do_not_change_the_proposals(tmp_path: Path) -> None:
+    kept = study(f"sqlite:///{tmp_path / 'study.db'}")
+    kept.optimize(objective, n_trials=4)
+    again = optuna.load_study(study_name=kept.study_name, storage=f"sqlite:///{tmp_path / 'study.db'}", sampler=sampler())
+    again.optimize(objective, n_trials=3)  # a new sampler: no state but the study's
+    memory = study()
+    memory.optimize(objective, n_trials=7)
+    assert [t.params for t in again.trials] == [t.params for t in memory.trials]
+    other = study(seed=2)
+    other.optimize(objective, n_trials=2)
+    assert [t.params for t in other.trials] != [t.params for t in memory.trials[:2]]
+
+
+def test_ask_and_tell_with_running_trials() -> None:
+    made = study()
+    for _ in range(6):
+        trial = made.ask()
+        made.tell(trial, objective(trial))
+    asked = [made.ask() for _ in range(3)]  # none has told its parameters when the next is asked for
+    values = [objective(trial) for trial in asked]
+    assert len({str(t.params) for t in made.trials}) == 9
+    for trial, value in zip(asked, values, strict=True):
+        made.tell(trial, value)
+
+
+def test_a_running_trial_moves_the_next_proposal() -> None:
+    made = study()
+    made.optimize(objective, n_trials=8)
+    first, second = made.ask(), made.ask()
+    assert first.relative_params != second.relative_params
+
+
+@pytest.mark.parametrize(
+    "settings", [{"known": {}}, {"known": {0: lambda p: -size(p), 1: size}}, {"surrogate": "trees"}, {"surrogate": "auto"}]
+)
+def test_any_number_of_known_objectives_and_any_surrogate(settings: dict[str, Any]) -> None:
+    made = study(**settings)
+    made.optimize(objective, n_trials=7)
+    assert len({str(t.params) for t in made.trials}) == 7
+
+
+def test_one_objective_is_expected_improvement() -> None:
+    made = optuna.create_study(direction="maximize", sampler=sampler(known={}))
+    made.optimize(lambda trial: objective(trial)[0], n_trials=25)
+    assert made.best_value > 0.75  # of .8 at most
+
+
+def test_objectives_known_by_name() -> None:
+    made = study(known={"size": size})
+    made.set_metric_names(["quality", "size"])
+    made.optimize(objective, n_trials=7)
+    assert len(made.trials) == 7
+
+
+def test_small_space_is_exhausted_exactly() -> None:
+    distributions = {"on": CategoricalDistribution([True, False]), "rank": IntDistribution(1, 3)}
+    own = ParetoSampler(distributions, conditions={"rank": lambda p: p["on"]}, seed=0, startup=2, surrogate="gp")
+    made = optuna.create_study(directions=["maximize", "minimize"], sampler=own)
+
+    def small(trial: optuna.Trial) -> tuple[float, float]:
+        on = trial.suggest_categorical("on", [True, False])
+        rank = trial.suggest_int("rank", 1, 3) if on else 0
+        return float(rank), float(rank)
+
+    made.optimize(small, n_trials=4)
+    assert sorted(t.values[0] for t in made.trials) == [0, 1, 2, 3]
+    with pytest.raises(SpaceExhausted, match="4 that were proposed"):
+        made.ask(distributions)
+
+
+def test_forbidden_configurations_are_never_proposed() -> None:
+    made = study(allowed=lambda p: size(p) <= 40)
+    made.optimize(objective, n_trials=12)
+    assert max(t.values[1] for t in made.trials) <= 40
+
+
+def test_unknown_settings_are_named() -> None:
+    with pytest.raises(ValueError, match=r"conditions name width"):
+        ParetoSampler(DISTRIBUTIONS, conditions={"width": lambda p: True})
+    with pytest.raises(ValueError, match="gp, trees, it is 'forest'|surrogate must be one of"):
+        ParetoSampler(DISTRIBUTIONS, surrogate="forest")
+    made = study(known={5: size})
+    with pytest.raises(ValueError, match="objective 5"):
+        made.optimize(objective, n_trials=6)

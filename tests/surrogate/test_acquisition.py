@@ -1,0 +1,66 @@
+"""Cells and expected improvement against hand-worked values, integration and the hypervolume itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.integrate import quad
+from scipy.stats import norm
+
+from autopeft.front import hypervolume
+from autopeft.surrogate.acquisition import cells, expected_improvement
+
+
+def improvement(Y: np.ndarray, point: np.ndarray) -> float:
+    zero = np.zeros(Y.shape[1])
+    return hypervolume(np.concatenate([Y, point[None]]), zero) - hypervolume(Y, zero)
+
+
+def test_cells_of_two_points_by_hand() -> None:
+    region = cells(np.array([[1.0, 3.0], [2.0, 1.0]]))
+    # below 1 the second point rules up to 2, from 1 to 3 the first up to 1, above 3 nobody
+    assert region.lower[:, 0].tolist() == [0, 1, 3]
+    assert region.upper[:, 0].tolist() == [1, 3, np.inf]
+    assert region.level.tolist() == [2, 1, 0]
+
+
+def test_expected_improvement_of_a_certain_value_by_hand() -> None:
+    region = cells(np.array([[1.0, 3.0], [2.0, 1.0]]))
+    got = expected_improvement(np.array([1.5]), np.array([0.0]), np.array([[2.0]]), region)
+    assert got == pytest.approx([0.5])  # from 1 to 2 in the known objective, from 1 to 1.5 in the other
+
+
+@pytest.mark.parametrize("m", [1, 2, 3, 4])
+def test_expected_improvement_against_numerical_integration(m: int) -> None:
+    rng = np.random.default_rng(m)
+    Y = rng.random((7, m))
+    Y[0] = -0.2  # dominates nothing above the reference
+    known, mean, sd = rng.random((4, m - 1)), rng.random(4), rng.uniform(0.05, 0.4, 4)
+    got = expected_improvement(mean, sd**2, known, cells(Y))
+    for i in range(4):
+
+        def integrand(y: float, i: int = i) -> float:
+            return float(improvement(Y, np.array([y, *known[i]])) * norm.pdf(y, mean[i], sd[i]))
+
+        kinks = sorted({0.0, *Y[:, 0]})
+        expected, _ = quad(integrand, mean[i] - 8 * sd[i], mean[i] + 8 * sd[i], points=kinks, limit=400)
+        assert got[i] == pytest.approx(expected, rel=1e-6, abs=1e-9)
+
+
+def test_without_base_points_all_is_improvement() -> None:
+    got = expected_improvement(np.array([0.5]), np.array([1e-12]), np.array([[0.5, 0.4]]), cells(np.empty((0, 3))))
+    assert got == pytest.approx([0.1])
+
+
+def test_far_below_the_front_stays_finite_and_not_negative() -> None:
+    region = cells(np.array([[0.9, 0.9]]))
+    got = expected_improvement(np.array([-50.0, 0.1]), np.array([1e-6, 0.0]), np.array([[0.5], [0.5]]), region)
+    assert (got >= 0).all()
+    assert got == pytest.approx([0, 0], abs=1e-100)
+
+
+def test_ties_in_the_uncertain_objective() -> None:
+    Y = np.array([[0.5, 0.2, 0.9], [0.5, 0.9, 0.2], [0.5, 0.5, 0.5]])
+    point = np.array([0.8, 0.6, 0.6])
+    got = expected_improvement(point[:1], np.zeros(1), point[None, 1:], cells(Y))
+    assert got == pytest.approx([improvement(Y, point)])

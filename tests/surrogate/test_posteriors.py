@@ -1,0 +1,100 @@
+"""What every surrogate must do, and what the GP alone can be held to."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from autopeft.surrogate.gp import fit_gp
+from autopeft.surrogate.models import feasibility
+from autopeft.surrogate.posterior import Surrogate
+from autopeft.surrogate.rungs import fit_rung
+from autopeft.surrogate.trees import fit_trees
+
+BOTH = pytest.mark.parametrize("fit", [fit_gp, fit_trees])
+
+
+def truth(X: np.ndarray) -> np.ndarray:
+    return np.asarray(np.sin(3 * X[:, 0]) + 2 * X[:, 1])
+
+
+def data(n: int = 40, d: int = 4) -> tuple[np.ndarray, np.ndarray]:
+    X = np.random.default_rng(0).random((n, d))
+    return X, truth(X)
+
+
+@BOTH
+def test_predicts_what_it_was_shown_in_shape_and_order(fit: Surrogate) -> None:
+    X, y = data()
+    posterior = fit(X, 100 + 5 * y, np.zeros(len(y)), 0)
+    fresh = np.random.default_rng(1).random((200, 4))
+    mean, variance = posterior.predict(fresh)
+    assert mean.shape == variance.shape == (200,)
+    assert (variance > 0).all()
+    assert np.corrcoef(mean, truth(fresh))[0, 1] > 0.8
+
+
+@BOTH
+def test_paths_are_joint_and_repeatable(fit: Surrogate) -> None:
+    X, y = data()
+    paths = fit(X, y, np.full(len(y), 0.01), 3).paths(X[:10], 16, np.random.default_rng(2))
+    again = fit(X, y, np.full(len(y), 0.01), 3).paths(X[:10], 16, np.random.default_rng(2))
+    mean, variance = paths.predict(X[:12])
+    assert paths.values.shape == (16, 10)
+    assert mean.shape == variance.shape == (16, 12)
+    assert np.array_equal(paths.values, again.values)
+    assert paths.values.std(0).max() > 0
+
+
+@BOTH
+def test_constant_observations_are_no_error(fit: Surrogate) -> None:
+    X, _ = data(6)
+    mean, variance = fit(X, np.full(6, 0.5), np.zeros(6), 0).predict(X)
+    assert mean == pytest.approx(np.full(6, 0.5), abs=1e-6)
+    assert np.isfinite(variance).all()
+
+
+def test_gp_paths_know_their_own_base_points() -> None:
+    X, y = data()
+    paths = fit_gp(X, y, np.full(len(y), 0.04)).paths(X[:10], 8, np.random.default_rng(0))
+    mean, variance = paths.predict(X[:10])
+    assert mean == pytest.approx(paths.values, abs=1e-2)
+    assert variance.max() < 1e-3
+
+
+def test_gp_paths_average_to_the_posterior() -> None:
+    X, y = data(20)
+    posterior, rng = fit_gp(X, y, np.full(20, 0.05)), np.random.default_rng(5)
+    fresh = rng.random((5, 4))
+    mean, variance = posterior.predict(fresh)
+    inner_mean, inner_variance = posterior.paths(X[:8], 4000, rng).predict(fresh)
+    assert inner_mean.mean(0) == pytest.approx(mean, abs=0.02)
+    assert inner_variance.mean(0) + inner_mean.var(0) == pytest.approx(variance, rel=0.1, abs=1e-3)
+    assert posterior.samples(fresh, 4000, rng).var(0) == pytest.approx(variance, rel=0.1, abs=1e-3)
+
+
+def test_gp_trusts_a_precise_value_more_than_a_noisy_one() -> None:
+    X, y = data(30)
+    y = y.copy()
+    y[0] += 2.0
+    noise = np.full(30, 1e-4)
+    noise[0] = 4.0
+    doubted = fit_gp(X, y, noise).predict(X[:1])[0][0]
+    noise[0] = 1e-4
+    believed = fit_gp(X, y, noise).predict(X[:1])[0][0]
+    assert abs(doubted - truth(X[:1])[0]) < abs(believed - truth(X[:1])[0])
+
+
+def test_feasibility_tells_the_halves_apart() -> None:
+    X = np.random.default_rng(0).random((40, 3))
+    probability = feasibility(X[X[:, 0] < 0.6], X[X[:, 0] >= 0.6])(np.array([[0.1, 0.5, 0.5], [0.95, 0.5, 0.5]]))
+    assert probability[0] > 0.8
+    assert probability[1] < 0.2
+
+
+def test_rung_model_by_hand() -> None:
+    model = fit_rung([0.5, 0.6, 0.7], [0.6, 0.8, 1.0])
+    assert model is not None
+    assert model.bias == pytest.approx(0.2)
+    assert model.spread == pytest.approx(0.1 * (4 / 3) ** 0.5)
+    assert fit_rung([0.5, 0.6], [0.6, 0.8]) is None

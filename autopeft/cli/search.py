@@ -56,9 +56,10 @@ def search(
     study = study or Path("studies", found.name)
 
     from autopeft.cli.progress import Bar
+    from autopeft.cli.verdict import verdict
     from autopeft.coordinator import search as run
     from autopeft.report.picks import recommended
-    from autopeft.report.summary import pick_sentences, summarise
+    from autopeft.report.summary import summarise
 
     with Bar(found, quiet=out.quiet) as bar:
         record = run(found, folder, study, bar, fresh=fresh)
@@ -74,5 +75,5 @@ def search(
             "states": {state.value: count for state, count in summary.states.items()},
             "next": then,
         },
-        "\n".join([*pick_sentences(record), "", f"report  {report}", f"next    {then}"]),
+        f"{verdict(summary)}\n\nreport  {report}\nnext    {then}",
     )

@@ -13,8 +13,9 @@ def status(out: Output, study: options.Study) -> None:
     Trials by state, budget used, hypervolume, front and picks.
     """
     from autopeft import record, study_folder
+    from autopeft.cli.verdict import verdict
     from autopeft.report import words
-    from autopeft.report.summary import pick_sentences, summarise
+    from autopeft.report.summary import summarise
 
     summary = summarise(record.read(study))
     spec, running = summary.record.spec, study_folder.is_open(study)
@@ -40,4 +41,4 @@ def status(out: Output, study: options.Study) -> None:
     }
     cells = [[row.number, *(words.value(n, row.values[n]) for n in names), row.configuration] for row in summary.front]
     shown = table(["trial", *(words.name(n) for n in names), "configuration"], cells)
-    out.result(data, "\n".join([pairs(head), "", "Pareto front", shown, "", *pick_sentences(summary.record)]))
+    out.result(data, "\n\n".join([pairs(head), f"Pareto front\n{shown}", verdict(summary)]))

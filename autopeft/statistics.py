@@ -75,14 +75,31 @@ def t_half_width(values: Sequence[float], level: float = LEVEL) -> float:
     return float(stdtrit(len(values) - 1, (1 + level) / 2)) * stdev(values) / math.sqrt(len(values))
 
 
+def seed_half_width(values: Sequence[float], spread: float, level: float = LEVEL) -> float:
+    """`t_half_width` of values, one per seed; for a single seed the normal half-width that follows from
+    `spread`, the standard deviation between seeds that is assumed then."""
+    return t_half_width(values, level) if len(values) > 1 else normal_interval(0.0, spread, level)[1]
+
+
+def pooled_spread(groups: Sequence[Sequence[float]]) -> float | None:
+    """Standard deviation within groups, pooled over those of two values or more; None where there is none."""
+    freedom = sum(len(values) - 1 for values in groups if len(values) > 1)
+    squares = sum((len(values) - 1) * stdev(values) ** 2 for values in groups if len(values) > 1)
+    return math.sqrt(squares / freedom) if freedom else None
+
+
 def mean_over_seeds(
-    values: Sequence[float], standard_errors: Sequence[float | None] = (), examples: int | None = None, level: float = LEVEL
+    values: Sequence[float],
+    standard_errors: Sequence[float | None] = (),
+    examples: int | None = None,
+    spread: float = 0.0,
+    level: float = LEVEL,
 ) -> Estimate:
     """Mean over seeds, with data error and seed error.
 
     values: one per seed, at least one. standard_errors: of each, from the data; None where unknown.
     examples: give it where the values are proportions of this many examples; the data error is then
-    exact (Clopper-Pearson) instead of normal.
+    exact (Clopper-Pearson) instead of normal. spread: between seeds, where there is a single one.
     """
     mean = fmean(values)
     known = [error for error in standard_errors if error is not None]
@@ -92,7 +109,7 @@ def mean_over_seeds(
         low, high = normal_interval(mean, math.sqrt(fmean(error**2 for error in known)), level)
     else:
         low = high = mean
-    seed = t_half_width(values, level)
+    seed = seed_half_width(values, spread, level)
     low, high = mean - math.hypot(mean - low, seed), mean + math.hypot(high - mean, seed)
     if examples is not None:
         low, high = max(low, 0.0), min(high, 1.0)
@@ -100,13 +117,17 @@ def mean_over_seeds(
 
 
 def difference(
-    first: dict[int, tuple[float, float | None]], second: dict[int, tuple[float, float | None]], level: float = LEVEL
+    first: dict[int, tuple[float, float | None]],
+    second: dict[int, tuple[float, float | None]],
+    spread: float = 0.0,
+    level: float = LEVEL,
 ) -> Estimate:
     """first - second, paired by seed where they share two seeds or more, else of their means.
 
     first, second: seed -> (value, standard error from the data or None); neither empty. The data
     errors are taken as independent, which is wide where both models fail on the same examples:
-    a difference that is called real here is real under either reading.
+    a difference that is called real here is real under either reading. spread: between seeds, for a
+    side with a single one.
     """
     common = sorted(first.keys() & second.keys())
     if len(common) >= 2:
@@ -116,7 +137,7 @@ def difference(
     else:
         used = [list(side.values()) for side in (first, second)]
         value = fmean(v for v, _ in used[0]) - fmean(v for v, _ in used[1])
-        seed_half = math.hypot(*(t_half_width([v for v, _ in side], level) for side in used))
+        seed_half = math.hypot(*(seed_half_width([v for v, _ in side], spread, level) for side in used))
         seeds = min(len(side) for side in used)
     data_error = math.sqrt(sum(fmean([(error or 0.0) ** 2 for _, error in side]) for side in used))
     low, high = normal_interval(0.0, data_error, level)

@@ -10,8 +10,10 @@ from autopeft.statistics import (
     difference,
     mean_over_seeds,
     normal_interval,
+    pooled_spread,
     proportion_interval,
     rank_correlation,
+    seed_half_width,
     t_half_width,
 )
 
@@ -27,8 +29,9 @@ def test_a_proportion_outside_of_0_to_1_is_refused() -> None:
         proportion_interval(1.2, 10)
 
 
-def test_t_half_width_follows_the_table() -> None:
+def test_seed_half_width_follows_the_table() -> None:
     assert t_half_width([1.0]) == 0
+    assert seed_half_width([1.0, 2.0, 3.0], spread=9.0) == t_half_width([1.0, 2.0, 3.0])
     assert t_half_width([1.0, 2.0, 3.0]) == pytest.approx(4.302653 / 3**0.5, rel=1e-5)  # t(2, 97.5 %) = 4.3027, sd 1
 
 
@@ -64,6 +67,18 @@ def test_coverage_of_the_mean_over_seeds_is_at_least_95_percent() -> None:
         estimate = mean_over_seeds([0.8 + shared + rng.gauss(0, 0.01) for _ in range(3)], [0.02] * 3)
         covered += estimate.low <= 0.8 <= estimate.high
     assert covered / 2000 >= 0.95
+
+
+def test_a_single_seed_is_given_the_spread_of_others() -> None:
+    assert seed_half_width([0.7], 0.01) == pytest.approx(1.959964 * 0.01, rel=1e-6)
+    assert mean_over_seeds([0.7], [0.02], spread=0.02).half_width == pytest.approx(1.959964 * 0.02 * 2**0.5, rel=1e-6)
+    both = difference({0: (0.75, None)}, {0: (0.7, None)}, spread=0.01)
+    assert both.half_width == pytest.approx(1.959964 * 0.01 * 2**0.5, rel=1e-6)
+
+
+def test_the_pooled_spread_weighs_groups_by_their_freedom() -> None:
+    assert pooled_spread([[0.5], []]) is None
+    assert pooled_spread([[1.0, 3.0], [5.0], [1.0, 1.0, 1.0]]) == pytest.approx((2 / 3) ** 0.5)
 
 
 def test_pairing_by_seed_removes_what_seeds_share() -> None:

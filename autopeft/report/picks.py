@@ -84,12 +84,16 @@ def judge(record: StudyRecord, rows: Sequence[Row], chosen: Mapping[str, int]) -
     for name in (name for name in TITLES if name in chosen):
         names.setdefault(chosen[name], []).append(name)
     picks = [_pick(record, tuple(own), by_number[number], head, best) for number, own in names.items()]
-    enough = head is not None and not any(pick.over_head and pick.over_head.is_better for pick in picks)
+    adapted = any(row.quality and row.trial.configuration.components for row in rows)
+    enough = head is not None and adapted and not any(pick.over_head and pick.over_head.is_better for pick in picks)
     if enough and head and head.number not in names:
         picks.append(_pick(record, (HEAD_ONLY,), head, head, best))
     first = recommended(picks, head if enough else None)
     picks.sort(key=lambda pick: pick is not first)
-    headline, text = _enough(record, picks, head) if enough and head else _worth_it(record, picks, rows)
+    if not adapted:
+        headline, text = "No adapter has been measured yet", [f"So far: {picks[0].sentence}"]
+    else:
+        headline, text = _enough(record, picks, head) if enough and head else _worth_it(record, picks, rows)
     if any(pick.split == "search" for pick in picks):
         text.append("Not all of this is confirmed: numbers of the search split read too high, as they chose the trial.")
     return Verdict(headline, tuple(text), tuple(picks), enough)

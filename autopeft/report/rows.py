@@ -13,12 +13,17 @@ from dataclasses import dataclass, replace
 from autopeft.record import StudyRecord
 from autopeft.report import words
 from autopeft.spec import DIRECTIONS, UNITS
-from autopeft.statistics import Estimate, difference, mean_over_seeds
+from autopeft.statistics import Estimate, difference, mean_over_seeds, pooled_spread
 from autopeft.trial import Measurement, Origin, Trial, TrialState
 from autopeft_searchspace.configuration import Configuration, ranges
 
 PROPORTIONS = ("accuracy", "exact_match")
 """Metrics that are shares of examples, whose intervals are exact."""
+
+
+SEED_SPREAD = 0.008
+"""Standard deviation between seeds, of metrics on a scale of 1, that is assumed until a study has
+replicates of its own: the median over re-runs in Hugging Face peft's method comparison."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,7 @@ class Row:
 
     seen_quality, fidelity: quality where the search's run last stood, and the share of its steps there.
     confirm: None where nothing was confirmed. picks: names of the picks that this trial is.
+    spread: of the study between seeds, which a single seed of this trial cannot tell.
     """
 
     trial: Trial
@@ -52,6 +58,7 @@ class Row:
     confirm: Estimate | None
     on_front: bool
     picks: tuple[str, ...]
+    spread: float
 
     @property
     def number(self) -> int:
@@ -138,7 +145,15 @@ def objective_views(record: StudyRecord) -> tuple[ObjectiveView, ...]:
     return tuple(ObjectiveView(o.name, o.direction, UNITS.get(o.name, ""), words.name(o.name)) for o in record.spec.objectives)
 
 
-def make_row(record: StudyRecord, trial: Trial, *, on_front: bool, chosen: Mapping[str, int]) -> Row:
+def seed_spread(record: StudyRecord) -> float:
+    """Standard deviation of quality between seeds, learnt from the study's replicates where it has any."""
+    name = f"confirm.{record.spec.quality}"
+    groups = [[m.value for o in t.replicates() if (m := known(o.measurements.get(name)))] for t in record.complete]
+    learnt = pooled_spread(groups)
+    return learnt if learnt is not None else 0.0 if record.spec.quality in UNITS else SEED_SPREAD
+
+
+def make_row(record: StudyRecord, trial: Trial, *, on_front: bool, chosen: Mapping[str, int], spread: float) -> Row:
     metric = record.spec.quality
     found = {o.name: known(trial.value(o.name, metric)) for o in record.spec.objectives}
     own = found[metric]
@@ -148,12 +163,13 @@ def make_row(record: StudyRecord, trial: Trial, *, on_front: bool, chosen: Mappi
         trial=trial,
         values={name: m.value if m else None for name, m in found.items()},
         standard_errors={name: m.standard_error if m else None for name, m in found.items()},
-        quality=mean_over_seeds([own.value], [own.standard_error], _examples(record, "search")) if own else None,
+        quality=mean_over_seeds([own.value], [own.standard_error], _examples(record, "search"), spread) if own else None,
         seen_quality=seen.value if seen else None,
         fidelity=last.step / last.total_steps if last else None,
         confirm=None,
         on_front=on_front,
         picks=tuple(name for name, number in chosen.items() if number == trial.number),
+        spread=spread,
     )
     return replace(row, confirm=_confirmed(record, row)) if trial.state is TrialState.COMPLETE else row
 
@@ -163,13 +179,13 @@ def compare(metric: str, row: Row, other: Row) -> Comparison | None:
     for split in ("confirm", "search"):
         own, its = (r.by_seed(f"{split}.{metric}") for r in (row, other))
         if own and its:
-            return Comparison(other, metric, difference(own, its))
+            return Comparison(other, metric, difference(own, its, row.spread))
     return None
 
 
 def _confirmed(record: StudyRecord, row: Row) -> Estimate | None:
     found = row.by_seed(f"confirm.{record.spec.quality}").values()
-    return mean_over_seeds([v for v, _ in found], [e for _, e in found], _examples(record, "confirm")) if found else None
+    return mean_over_seeds([v for v, _ in found], [e for _, e in found], _examples(record, "confirm"), row.spread) if found else None
 
 
 def _examples(record: StudyRecord, split: str) -> int | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from autopeft import front as fronts
 from autopeft.record import StudyRecord
 from autopeft.report.picks import Pick, Verdict, judge
-from autopeft.report.rows import Comparison, ObjectiveView, Row, compare, known, make_row, objective_views
+from autopeft.report.rows import Comparison, ObjectiveView, Row, compare, known, make_row, objective_views, seed_spread
 from autopeft.statistics import rank_correlation
 from autopeft.trial import Curve, TrialState
 from autopeft_searchspace.space import build_space
@@ -95,7 +95,8 @@ def summarise(record: StudyRecord) -> Summary:
     axes = study_axes(record)
     chosen = fronts.picks(record.trials, record.spec, axes) if axes else {}
     on_front = set(fronts.front_numbers(record.trials, record.spec))
-    rows = tuple(make_row(record, trial, on_front=trial.number in on_front, chosen=chosen) for trial in record.trials)
+    spread = seed_spread(record)
+    rows = tuple(make_row(record, t, on_front=t.number in on_front, chosen=chosen, spread=spread) for t in record.trials)
     best = next((row for row in rows if row.number == chosen.get("best")), None)
     return Summary(
         record=record,

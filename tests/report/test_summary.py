@@ -9,8 +9,9 @@ from scipy import stats
 
 from autopeft import front
 from autopeft.record import StudyRecord
+from autopeft.report.rows import SEED_SPREAD
 from autopeft.report.summary import pick_sentences, study_axes, summarise
-from autopeft.statistics import proportion_interval
+from autopeft.statistics import pooled_spread, proportion_interval
 from autopeft.trial import Measurement, Origin, Trial, TrialState
 
 
@@ -139,6 +140,22 @@ def test_a_study_without_a_result_says_why(record: StudyRecord) -> None:
         "Nothing to pick from yet. None of 3 trials is complete (3 infeasible). Most frequent reason: out of memory."
     ]
     assert pick_sentences(synthetic.record(0)) == ["Nothing to pick from yet. No trial has started."]
+
+
+def test_before_any_adapter_is_complete_nothing_is_claimed_of_adapters(record: StudyRecord) -> None:
+    summary = summarise(only(record, 0))
+    assert summary.verdict.headline == "No adapter has been measured yet"
+    assert not summary.verdict.head_is_enough
+    assert summary.verdict.text[0].startswith("So far: trial 0")
+
+
+def test_one_seed_is_judged_with_the_spread_that_replicates_show(record: StudyRecord) -> None:
+    groups = [[o.measurements["confirm.accuracy"].value for o in t.replicates()] for t in record.complete]
+    spread = pooled_spread(groups)
+    rows = summarise(record).rows
+    assert {row.spread for row in rows} == {spread}
+    alone = replace(record, trials=tuple(replace(t, observations=t.observations[:2]) for t in record.trials))
+    assert {row.spread for row in summarise(alone).rows} == {SEED_SPREAD}
 
 
 def test_commands_are_safe_to_paste(record: StudyRecord) -> None:

@@ -17,7 +17,7 @@ from autopeft import files
 from autopeft.coordinator import Progress
 from autopeft.errors import AutopeftError, DataError
 from autopeft.record import StudyRecord
-from autopeft.statistics import Estimate, mean_over_seeds, normal_interval, seed_half_width
+from autopeft.statistics import Estimate, mean_over_seeds, normal_interval, t_half_width
 from autopeft.trial import Measurement, Observation, Trial, TrialSpec, TrialState
 
 RESULT = "result.json"
@@ -150,7 +150,7 @@ def paired_difference(first: TrainResult, second: TrainResult) -> Estimate:
     gaps = np.array([np.subtract(first.per_example[s], second.per_example[s]) for s in seeds])
     mean, examples = float(gaps.mean()), gaps.shape[1]
     low, high = normal_interval(mean, float(gaps.mean(axis=0).std(ddof=1)) / math.sqrt(examples))
-    half = math.hypot((high - low) / 2, seed_half_width([float(gap) for gap in gaps.mean(axis=1)]))
+    half = math.hypot((high - low) / 2, t_half_width([float(gap) for gap in gaps.mean(axis=1)]))
     return Estimate(mean, mean - half, mean + half, len(seeds), examples)
 
 

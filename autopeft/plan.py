@@ -12,7 +12,7 @@ from autopeft.errors import SpecError
 from autopeft.spec import StudySpec
 from autopeft.trial import Trial, TrialState
 
-SHARE_FOR_TRIALS = 0.75
+SHARE_FOR_TRIALS = 0.6
 """Of the time budget; the rest is for start-up, suggestions and replicates."""
 TRIALS_IN_A_TIME_BUDGET = 20
 """How many full trials a budget in time alone must hold."""

@@ -1,8 +1,9 @@
 """Extremely randomised trees (Geurts, Ernst and Wehenkel, Machine Learning 2006) as a posterior.
 
-Every tree is grown on its own bootstrap sample, weighted by the precision of the observations, and is
-taken as one draw of the objective; the spread of trees is the uncertainty (as in SMAC). No
-assumption of smoothness, hence strong with few observations of a conditional space.
+Every tree is grown on its own bootstrap sample, weighted by the precision of the observations; the
+spread of trees is the uncertainty (as in SMAC). No assumption of smoothness, hence strong with few
+observations of a conditional space; but what no observation differs in is certain to it, so that a type
+never tried promises nothing: start from a stratified design, or share the paths with a GP.
 """
 
 from __future__ import annotations
@@ -17,20 +18,22 @@ from sklearn.ensemble import ExtraTreesRegressor
 from autopeft.surrogate.posterior import Floats
 
 TREES = 128
+SMALLEST_VARIANCE = 1e-12
 
 
 @dataclass(frozen=True)
 class TreePaths:
-    """chosen: the trees that stand for the paths."""
+    """groups: the trees whose mean stands for a path. [s, size of a group]"""
 
     posterior: TreePosterior
-    chosen: NDArray[np.int64]
+    groups: NDArray[np.int64]
     values: Floats
 
     def predict(self, X: Floats) -> tuple[Floats, Floats]:
         trees = self.posterior.trees(X)
-        mean = trees[self.chosen]
-        return mean, np.full_like(mean, 1e-12) + trees.var(0)
+        mean = trees[self.groups].mean(1)
+        left = 1 - 1 / self.groups.shape[1]  # of the variance, so that all paths together have all of it
+        return mean, np.broadcast_to(left * trees.var(0) + SMALLEST_VARIANCE, mean.shape)
 
 
 @dataclass(frozen=True)
@@ -44,19 +47,20 @@ class TreePosterior:
 
     def predict(self, X: Floats) -> tuple[Floats, Floats]:
         trees = self.trees(X)
-        return trees.mean(0), trees.var(0) + 1e-12
+        return trees.mean(0), trees.var(0) + SMALLEST_VARIANCE
 
     def paths(self, base: Floats, count: int, rng: np.random.Generator) -> TreePaths:
-        chosen = rng.permutation(TREES)[:count]
-        return TreePaths(self, chosen, self.trees(base)[chosen])
+        """At most as many as there are trees."""
+        groups = rng.permutation(TREES)[: count * (TREES // count)].reshape(count, TREES // count)
+        return TreePaths(self, groups, self.trees(base)[groups].mean(1))
 
     def samples(self, X: Floats, count: int, rng: np.random.Generator) -> Floats:
-        return self.paths(X, count, rng).values
+        return self.trees(X)[rng.integers(TREES, size=count)]
 
 
 def fit_trees(X: Floats, y: Floats, noise: Floats, seed: int = 0) -> TreePosterior:
     """X [n, d], y [n], noise [n] known variances (0 where unknown)."""
-    floor = max(float(noise[noise > 0].min(initial=np.inf)), 1e-3 * float(y.var()) + 1e-12) if (noise > 0).any() else 1.0
-    weights = 1.0 / np.maximum(noise, floor)
+    floor = 0.1 * float(y.var()) + SMALLEST_VARIANCE  # what a tree cannot fit anyway
+    weights = 1.0 / (noise + floor)
     forest = ExtraTreesRegressor(TREES, bootstrap=True, max_features=1.0, random_state=seed, n_jobs=1)
     return TreePosterior(forest.fit(X, y, sample_weight=weights / weights.mean()))

@@ -69,7 +69,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     tasks = [(name, seed, arguments.trials) for seed in range(arguments.seeds) for name in arguments.samplers]
-    with ProcessPoolExecutor(arguments.processes, max_tasks_per_child=1) as pool:
+    with ProcessPoolExecutor(arguments.processes) as pool:
         runs = list(pool.map(run, tasks))
 
     best = {seed: max(r["volumes"][-1] for r in runs if r["seed"] == seed) for seed in range(arguments.seeds)}

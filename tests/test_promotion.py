@@ -76,7 +76,7 @@ def test_the_best_of_its_band_goes_on_and_the_worst_is_stopped() -> None:
 def test_a_fifth_of_the_stopped_run_on_and_say_so() -> None:
     decisions = judged(0.1, ranked(), numbers=range(100, 220))
     controls = [d for d in decisions if d.control]
-    assert len(controls) / len(decisions) == pytest.approx(CONTROLS, abs=0.08)
+    assert len(controls) / len(decisions) == pytest.approx(CONTROLS, abs=0.1)  # two and a half standard errors
     assert all(d.go_on and d.reason.startswith("would have been stopped, runs on as a control") for d in controls)
     assert decisions[:10] == judged(0.1, ranked(), numbers=range(100, 110))
 

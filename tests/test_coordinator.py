@@ -70,7 +70,7 @@ def test_picks_are_replicated_with_another_seed(small_study: Path) -> None:
 
 def test_the_front_keeps_its_adapters_and_nothing_else_does(small_study: Path) -> None:
     front = {t.number for t in read(small_study).front}
-    kept = {int(path.parent.name) for path in small_study.glob("trials/*/adapter/configuration.json")}
+    kept = {int(path.parents[1].name) for path in small_study.glob("trials/*/adapter/configuration.json")}
     assert front <= kept
     assert len(kept) <= len(front) + 3
     assert not [p for p in small_study.rglob("*") if p.suffix in (".pt", ".bin", ".pkl")]

@@ -13,12 +13,15 @@ reserve, so that it is the same whatever ran before. It knows nothing of `autope
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.profiler import profile
+
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else the profiler writes to the terminal whenever it starts
 
 STEPS = 2
 """The first step makes the optimiser's state, the second meets it."""

@@ -63,7 +63,7 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
             _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", verbose)
             raise typer.Exit(AutopeftError.exit_code) from None
         except KeyboardInterrupt:
-            _fail("interrupted", verbose)
+            _fail("interrupted; the same command goes on where it stood", verbose)
             raise typer.Exit(INTERRUPTED) from None
         except Exception:
             traceback.print_exc()

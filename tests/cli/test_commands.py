@@ -264,7 +264,9 @@ def test_exit_codes_of_a_search(here: Path, monkeypatch: pytest.MonkeyPatch, err
 
     monkeypatch.setattr("autopeft.coordinator.search", searching)
     said = fails("search", "--model", MINILM, "--data", "rows.jsonl", "--quiet", code=code)
-    assert said == {130: "error: interrupted\n", 2: "error: No space\n"}.get(code, f"error: {error}\n")
+    assert said == {130: "error: interrupted; the same command goes on where it stood\n", 2: "error: No space\n"}.get(
+        code, f"error: {error}\n"
+    )
 
 
 def test_a_bug_shows_its_traceback(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

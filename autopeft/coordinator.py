@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
@@ -30,6 +31,7 @@ from autopeft.errors import DataError, NoFeasibleTrial, NothingFits
 from autopeft.execute.local import Ended, LocalExecutor, Rung, Step
 from autopeft.ledger import Ledger, observation_of
 from autopeft.memory import MemoryPredictor
+from autopeft.objectives import predicted
 from autopeft.plan import Limits, find_limits, find_rungs, find_total_steps
 from autopeft.proposals import Proposals, initial_trials
 from autopeft.record import SPEC, StudyRecord, from_ledger
@@ -43,7 +45,7 @@ from autopeft.trial import Observation, Trial, TrialSpec, TrialState
 from autopeft.view import View
 from autopeft_searchspace.configuration import Configuration
 from autopeft_searchspace.shape import ModelShape
-from autopeft_searchspace.space import Space, build_space, trainable_parameters
+from autopeft_searchspace.space import Space, build_space
 
 FEWEST_SILENT_SECONDS = 180.0
 REFERENCE = "LoRA r=8 on q,v"
@@ -150,8 +152,7 @@ class _Coordinator:
         self.notes: dict[int, str] = {}
         self.interrupted = False
         known: dict[str, Callable[[Configuration], float]] = {
-            "trainable_parameters": lambda c: float(trainable_parameters(c, space.shape)),
-            "peak_memory_bytes": memory.fast,
+            name: partial(objective.rank, shape=space.shape, memory=memory) for name, objective in predicted().items()
         }
         self.proposals = Proposals(spec, space, known, self.limits, environment["initial"], environment["baseline_trials"])
         executor.silence_seconds = max(FEWEST_SILENT_SECONDS, 100 * environment["seconds_per_step"], 20 * environment["evaluation_seconds"])
@@ -207,10 +208,7 @@ class _Coordinator:
             except SpaceExhausted as why:
                 self.progress.say(str(why))
                 return None
-            computed = {
-                "trainable_parameters": float(trainable_parameters(configuration, self.space.shape)),
-                "peak_memory_bytes": float(self.memory.exact(configuration).peak),
-            }
+            computed = {name: o.predict(configuration, self.space.shape, self.memory) for name, o in predicted().items()}
             number = self.ledger.add(configuration, origin, label, computed, datetime.now(UTC).isoformat(timespec="seconds"))
             problem = self.limits.problem(computed["trainable_parameters"], computed["peak_memory_bytes"])
             if not problem:

@@ -6,6 +6,7 @@ The schedule always spans `total_steps`; a rung only cuts it short (it is not re
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -59,10 +60,11 @@ def rate_factor(step: int, total_steps: int, warmup_share: float) -> float:
 
 @dataclass
 class Progress:
-    """Where a run stands. losses: (step, loss) pairs, steps counted from 1."""
+    """Where a run stands. losses: (step, loss) pairs, steps counted from 1. ends: of each step, in seconds."""
 
     step: int = 0
     losses: list[tuple[int, float]] = field(default_factory=list)
+    ends: list[float] = field(default_factory=list)
 
 
 def make_optimizer(parameters: Sequence[nn.Parameter], learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
@@ -122,6 +124,7 @@ def train(
                 raise Diverged(f"{why} at step {step + 1}") from None
             progress.step += 1
             progress.losses.append((progress.step, loss))
+            progress.ends.append(time.perf_counter())
             at_step(progress)
         if not at_rung(progress):
             break

@@ -25,6 +25,7 @@ from autopeft.device import autocast, environment, find_device, find_precision
 from autopeft.meters import measure_peak
 from autopeft.models.load import load_task_model, load_tokenizer
 from autopeft.models.roles import find_shape
+from autopeft.objectives import Run, measured
 from autopeft.spec import StudySpec
 from autopeft.tasks import Predictions, task_for
 from autopeft.training import Diverged, Progress, Recipe, make_optimizer, train, train_step
@@ -246,10 +247,10 @@ class Workbench:
         measurements["evaluation_seconds"] = Measurement(time.perf_counter() - evaluation_start, "s")
         if progress.step == recipe.total_steps:
             measurements[f"confirm.{metric}"] = self.task.score(metric, self.predict(self.confirm_set), self.confirm_set)
-            if trial.save_to:
-                stored = save_adapter(self.model, trial.configuration, Path(trial.save_to))
-                measurements["stored_bytes"] = Measurement(float(stored), "bytes")
-            measurements["measured_peak_memory_bytes"] = Measurement(float(self._peak(recipe)), "bytes")
+            stored = save_adapter(self.model, trial.configuration, Path(trial.save_to)) if trial.save_to else None
+            run = Run(progress.ends, stored, lambda: self._peak(recipe))
+            values = ((objective, objective.measure(run)) for objective in measured().values())
+            measurements.update({o.name: Measurement(value, o.unit) for o, value in values if value is not None})
         return Observation(
             key=trial.configuration.key,
             seed=trial.seed,

@@ -42,7 +42,8 @@ class Browser:
         flags += ["--blink-settings=preferredColorScheme=0"] if dark else []
         options: dict[str, Any] = {"binary": BROWSER, "args": flags}
         if downloads is not None:
-            options["prefs"] = {"download.default_directory": str(downloads), "download.prompt_for_download": False}
+            several = {"profile.default_content_setting_values.automatic_downloads": 1}
+            options["prefs"] = {"download.default_directory": str(downloads), "download.prompt_for_download": False, **several}
         wanted = {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"}}
         self._session = "/session/" + self._ask("POST", "/session", {"capabilities": {"alwaysMatch": wanted}})["sessionId"]
 
@@ -61,7 +62,7 @@ class Browser:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self._base + path, data, {"Content-Type": "application/json"}, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=120) as response:
+            with urllib.request.urlopen(request, timeout=400) as response:
                 return json.load(response)["value"]
         except urllib.error.HTTPError as error:
             raise RuntimeError(error.read().decode()) from None
@@ -94,5 +95,9 @@ class Browser:
     def screenshot(self, path: Path) -> None:
         path.write_bytes(base64.b64decode(self._ask("GET", f"{self._session}/screenshot")))
 
-    def pdf(self) -> bytes:
-        return base64.b64decode(self._ask("POST", f"{self._session}/print", {"shrinkToFit": True}))
+
+def print_page(url: str, path: Path) -> None:
+    """Print a page as PDF."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        flags = [*FLAGS, f"--user-data-dir={profile}", "--virtual-time-budget=10000", f"--print-to-pdf={path}"]
+        subprocess.run([str(BROWSER), *flags, url], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=400)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from autopeft.report.summary import Summary
 from autopeft.report.tables import trials_table
 
 HERE = Path(__file__).parent
+UNIT = re.compile(r"(?<=\d) (?=%|[kMBT]\b|[kMGT]B\b)")
+"""The space between a number and its unit, at which a line must not break."""
 
 
 def render(summary: Summary) -> str:
@@ -107,6 +110,6 @@ def _environment() -> jinja2.Environment:
     made = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    made.filters["unbroken"] = lambda text: text.replace(" %", "\u00a0%")
+    made.filters["unbroken"] = lambda text: UNIT.sub("\u00a0", text)
     made.filters["sentence"] = lambda text: text[:1].upper() + text[1:]
     return made

@@ -17,7 +17,6 @@ from autopeft.report.charts.placement import placement
 from autopeft.report.charts.progress import hypervolume, within
 from autopeft.report.charts.replicates import replicates
 from autopeft.report.charts.style import Chart
-from autopeft.report.picks import Pick
 from autopeft.report.rows import Row
 from autopeft.report.summary import Summary
 from autopeft.report.tables import Table, baselines_table, reasons_table
@@ -156,15 +155,11 @@ def commands(summary: Summary) -> list[tuple[str, str]]:
     again = f"autopeft search {shlex.quote(f'{folder}/study.yaml')} --study {shlex.quote(f'{folder}-again')}"
     made = [
         ("Run the same search in a new folder", again),
-        ("Go on with a larger budget", f"autopeft search {shlex.quote(folder)} --budget 2h"),
+        ("Go on with a larger budget", f"autopeft search --study {shlex.quote(folder)} --budget 2h"),
     ]
     if summary.picks:
-        made.insert(0, ("Export a pick to plain peft", f"autopeft export {shlex.quote(folder)} --pick {_named(summary.picks[0])}"))
+        made.insert(0, ("Export a pick to plain peft", f"autopeft export {shlex.quote(folder)} --pick {summary.picks[0].names[0]}"))
     return made
-
-
-def _named(pick: Pick) -> str:
-    return next((name for name in pick.names if name in pick.row.picks), str(pick.row.number))
 
 
 def front_configurations(summary: Summary) -> dict[str, Any]:

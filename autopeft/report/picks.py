@@ -113,8 +113,7 @@ def _pick(record: StudyRecord, names: tuple[str, ...], row: Row, head: Row | Non
     assert quality is not None, "picks are complete trials"
     over_head = compare(metric, row, head) if head and head.number != row.number else None
     against_best = compare(metric, row, best) if best.number != row.number else None
-    which = str(row.number) if names == (HEAD_ONLY,) else names[0]
-    command = f"autopeft train {shlex.quote(str(record.folder))} --pick {which}"
+    command = f"autopeft train {shlex.quote(str(record.folder))} --pick {names[0]}"
     return Pick(
         names, row, quality, split, over_head, against_best, _sentence(record, row, quality, split, over_head, against_best), command
     )
@@ -184,11 +183,17 @@ def _worth_it(record: StudyRecord, picks: Sequence[Pick], rows: Sequence[Row]) -
     if default and default.number == chosen.row.number:
         text.append("It is one of the known defaults: nothing that the search found is distinguishably better.")
     elif default and (against := compare(metric, chosen.row, default)):
-        ratio = default.parameters / chosen.row.parameters if chosen.row.parameters else 0
-        size = f", with {words.times(ratio)} times fewer parameters" if ratio >= 1.05 else ""
-        size = size or (f", with {words.times(1 / ratio)} times more parameters" if 0 < ratio <= 0.95 else "")
-        text.append(f"Against the best known default, {default.title}: {against.in_words}{size}.")
+        text.append(f"Against the best known default, {default.title}: {against.in_words}{_sizes(chosen.row, default)}.")
     return headline, text
+
+
+def _sizes(row: Row, default: Row) -> str:
+    """How many times larger or smaller, where that is worth a word."""
+    if not row.parameters or not default.parameters or 0.95 < row.parameters / default.parameters < 1.05:
+        return ""
+    smaller = row.parameters < default.parameters
+    ratio = default.parameters / row.parameters if smaller else row.parameters / default.parameters
+    return f"; it has {words.times(ratio)} times {'fewer' if smaller else 'more'} parameters than that default"
 
 
 def _best_default(record: StudyRecord, rows: Sequence[Row]) -> Row | None:

@@ -65,7 +65,7 @@
       const [, state, types] = [...row.cells].map((cell) => cell.textContent);
       const fits = (!field.state.value || state === field.state.value)
         && (!field.type.value || types.split(" + ").includes(field.type.value))
-        && (!field.front.checked || row.cells[row.cells.length - 1].classList.contains("front"))
+        && (!field.front.checked || row.querySelector("td.front"))
         && row.textContent.toLowerCase().includes(wanted);
       row.hidden = !fits;
       shown += fits;

@@ -133,7 +133,7 @@ def mark_of(distinguishable: bool) -> str:
 
 
 def trials_table(summary: Summary) -> Table:
-    """Every trial; the first three columns are what the page filters by."""
+    """Every trial. The page filters by the columns `state` and `types` and by the mark of `standing`."""
     columns = [
         Column("trial", numeric=True),
         Column("state"),
@@ -142,13 +142,12 @@ def trials_table(summary: Summary) -> Table:
         Column("± (95 %)", numeric=True),
         Column("steps", numeric=True),
         Column("time", numeric=True),
+        Column("standing"),
         Column("configuration"),
         Column("note"),
     ]
     rows = []
     for row in summary.rows:
-        marks = [*row.picks, *(["front"] if row.on_front else [])]
-        notes = [", ".join(marks), row.trial.label, row.trial.reason, row.trial.note]
         half = row.quality.half_width if row.quality else None
         rows.append(
             [
@@ -159,8 +158,9 @@ def trials_table(summary: Summary) -> Table:
                 Cell(words.signed(summary.quality.name, half).lstrip("+") if half is not None else "–", half),
                 Cell(words.share(row.fidelity) if row.fidelity is not None else "–", row.fidelity),
                 value_cell("seconds", row.trial.seconds),
+                Cell(", ".join([*row.picks, *(["front"] if row.on_front else [])]), mark="front" if row.on_front else ""),
                 Cell(row.configuration, mark="words"),
-                Cell("; ".join(note for note in notes if note), mark="front" if row.on_front else ""),
+                Cell("; ".join(text for text in (row.trial.label, row.trial.reason, row.trial.note) if text)),
             ]
         )
     return table("Every trial of the study", columns, rows)

@@ -83,7 +83,7 @@ def test_head_only_as_good_as_anything_is_said_plainly() -> None:
     assert "not distinguishable" in " ".join(summary.verdict.text)
     first = summary.picks[0]
     assert first.row.number == 0
-    assert first.command.endswith("--pick 0")
+    assert first.command.endswith("--pick head-only")
     assert "head-only" not in summary.chosen, "the contract of picks is best, knee, smallest-within-1se"
 
 

@@ -109,12 +109,12 @@ def _lines(summary: Summary) -> list[Line]:
     made.append(Line("lowest layer", lambda row: float(min(layers(row), default=whole)), lambda v: "none" if v == whole else f"{v:g}"))
     made.append(Line("learning rate", lambda row: row.trial.configuration.learning_rate * 1e6, lambda v: f"{v / 1e6:.2g}", log=True))
     for objective in [*summary.objectives[1:], summary.quality]:
-        made.append(_objective_line(objective.name, objective.title, log=objective.name == "trainable_parameters"))
+        made.append(_objective_line(objective.name, log=objective.name == "trainable_parameters"))
     return made
 
 
-def _objective_line(name: str, title: str, *, log: bool) -> Line:
-    return Line(title, lambda row: row.values[name] or 0.0, lambda v: words.value(name, v), log=log)
+def _objective_line(name: str, *, log: bool) -> Line:
+    return Line(words.short(name), lambda row: row.values[name] or 0.0, lambda v: words.value(name, v), log=log)
 
 
 def _labels(x: float, line: Line, span: tuple[float, float], rows: list[Row]) -> list[dict[str, Any]]:

@@ -187,7 +187,7 @@ def _cuda_attention(
 
 def trace_step(
     module: nn.Module,
-    step: Callable[[torch.optim.Optimizer, list[nn.Parameter]], object],
+    step: Callable[[torch.optim.Optimizer | None, list[nn.Parameter]], object],
     make_optimizer: Callable[[list[nn.Parameter]], torch.optim.Optimizer],
     device_type: str = "cpu",
     blocks: Sequence[nn.Module] = (),
@@ -196,7 +196,8 @@ def trace_step(
 
     module: on the `meta` device. It is used up: its parameters and buffers become fake tensors.
     step: one optimiser step, including the making of its batch, on CPU tensors.
-    make_optimizer: AdamW over the parameters that require gradients.
+    make_optimizer: AdamW over the parameters that require gradients. Where there are none it is not
+        called, and `step` gets no optimiser.
     blocks: modules of `module` whose spans are wanted.
     Raises what the step raises on shapes that do not fit.
     """
@@ -210,8 +211,8 @@ def trace_step(
             module.train()
             weights = counter.add([*module.parameters(), *module.buffers()])
             parameters = [p for p in module.parameters() if p.requires_grad]
-            optimizer = make_optimizer(parameters)
-            state = counter.add(_make_state(optimizer, device_type))
+            optimizer = make_optimizer(parameters) if parameters else None
+            state = counter.add(_make_state(optimizer, device_type)) if optimizer else 0
             for parameter in parameters:
                 parameter.register_post_accumulate_grad_hook(counter.add_gradient)
             _mark_spans(counter, blocks, optimizer)
@@ -221,12 +222,13 @@ def trace_step(
         if collecting:
             gc.enable()
     # What the loss does not depend on (a pooler) gets no state; here it had some all along.
-    idle = counter.bytes_of(t for p in parameters if id(p) not in counter.with_gradient for t in optimizer.state[p].values())
+    without = [optimizer.state[p] for p in parameters if optimizer and id(p) not in counter.with_gradient]
+    idle = counter.bytes_of(tensor for moments in without for tensor in moments.values())
     gradients, state, peak = counter.gradients_at_peak, state - idle, counter.peak - idle
     return Trace(MemoryEstimate(weights, gradients, state, peak - weights - gradients - state, peak), tuple(counter.spans))
 
 
-def _mark_spans(counter: StorageCounter, blocks: Sequence[nn.Module], optimizer: torch.optim.Optimizer) -> None:
+def _mark_spans(counter: StorageCounter, blocks: Sequence[nn.Module], optimizer: torch.optim.Optimizer | None) -> None:
     for i, block in enumerate(blocks):
         block.register_forward_pre_hook(lambda *_, name=f"forward {i}": counter.mark(name))
 
@@ -237,7 +239,8 @@ def _mark_spans(counter: StorageCounter, blocks: Sequence[nn.Module], optimizer:
                 hidden.register_hook(lambda gradient: counter.mark(f"backward {i}"))
 
         block.register_forward_hook(after)
-    optimizer.register_step_pre_hook(lambda *_: counter.mark("update"))
+    if optimizer:
+        optimizer.register_step_pre_hook(lambda *_: counter.mark("update"))
 
 
 def _fake_weights(module: nn.Module) -> None:

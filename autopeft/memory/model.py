@@ -112,8 +112,9 @@ class MemoryModel:
         if not adapted:
             return peak
         live = static + self.starts[adapted[0]]
-        if adapted[0] == 0 and len(self.starts) > 1 and not self._reads_input(configuration, spots):
-            live += self.starts[1] - self.starts[0]  # the embedding's output, which later blocks need not keep
+        if adapted[0] == 0:
+            lowest = block_features([c for c in configuration.components if 0 in c.layers], spots, True)
+            live += _embedding_bytes(lowest, self.starts)
         above = float(total)
         cache: dict[tuple[tuple[int, ...], bool], tuple[float, ...]] = {}
         keep = forward = backward = out = 0.0
@@ -128,11 +129,6 @@ class MemoryModel:
             live += keep
         peak = max(peak, live - keep + out + self.head)
         return max(peak, static + float(np.dot(self.update, (1.0, total, largest))))
-
-    def _reads_input(self, configuration: Configuration, spots: Spots) -> bool:
-        """Whether what block 0 reads is kept for the backward pass anyway."""
-        lowest = [c for c in configuration.components if 0 in c.layers]
-        return f"reads {SHARED_INPUT['q']}" in block_features(lowest, spots, True)
 
     def _sums(self, features: Features) -> tuple[float, ...]:
         sums = [0.0] * len(TARGETS)
@@ -162,10 +158,11 @@ class MemoryModel:
             first = min(per_layer)
             for layer in range(first, shape.layers):
                 components = [c for c in configuration.components if layer in c.layers]
-                start = spans[f"forward {layer}"].start
+                features = block_features(components, spots, layer == first)
+                start = spans[f"forward {layer}"].start + (_embedding_bytes(features, starts) if layer == 0 else 0.0)
                 following = spans.get(f"forward {layer + 1}")
                 above = GRADIENT_BYTES * sum(weights for other, weights in per_layer.items() if other > layer)
-                rows.append(block_features(components, spots, layer == first))
+                rows.append(features)
                 targets.append(
                     [
                         following.start - start if following else np.nan,
@@ -185,6 +182,14 @@ class MemoryModel:
         update = _least_squares(np.array([u for u, _ in updates]), np.array([v for _, v in updates]))
         frozen = base.estimate.peak - static
         return cls(float(static), starts, float(frozen), max(heads), tuple(map(float, update)), coefficients)
+
+
+def _embedding_bytes(lowest: Features, starts: Sequence[float]) -> float:
+    """Bytes of the embedding's output, which lives through the whole forward pass, where block 0 would
+    not keep its input anyway. lowest: features of block 0 where it is the first adapted one."""
+    if len(starts) == 1 or f"reads {SHARED_INPUT['q']}" in lowest:
+        return 0.0
+    return starts[1] - starts[0]
 
 
 def _least_squares(x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from autopeft import files
 from autopeft.data import Splits
+from autopeft.device import autocast
 from autopeft.memory.model import MemoryModel, Spots, block_features
 from autopeft.spec import StudySpec
 from autopeft.tasks import Encoded, Task, task_for
@@ -24,6 +26,7 @@ from autopeft_searchspace.space import Space
 
 if TYPE_CHECKING:
     from torch import nn
+    from torch.optim import Optimizer
 
     from autopeft.models.head import TaskModel
 
@@ -116,9 +119,17 @@ class MemoryPredictor:
             model.open_head()
         recipe = replace(self.recipe, device_type="cpu")
         loss = _reference_loss(task, model, recipe)
+
+        def step(optimizer: Optimizer | None, parameters: list[nn.Parameter]) -> None:
+            if optimizer:
+                train_step(loss, optimizer, parameters, recipe)
+            else:  # no task head and no adapter: nothing to train, and predictions keep nothing
+                with torch.no_grad(), autocast(recipe.device_type, recipe.precision):
+                    loss()
+
         return trace_step(
             model,
-            lambda optimizer, parameters: train_step(loss, optimizer, parameters, recipe),
+            step,
             lambda parameters: make_optimizer(parameters, 0.0, recipe.weight_decay),
             self.recipe.device_type,
             blocks,
@@ -156,7 +167,7 @@ def design(space: Space, spots: Spots) -> list[Configuration]:
             by_lowest.setdefault(way, []).append(component)
     ways = sorted(by_lowest)
     layers = space.shape.layers
-    first = max(0, layers - TRACED_BLOCKS)
+    first = max(int(layers > TRACED_BLOCKS), layers - TRACED_BLOCKS)
     above = list(range(first + 1, layers))
     chosen: list[Configuration] = []
     for i in range(max(TRACES, len(ways))):

@@ -17,7 +17,8 @@ def baselines(shape: ModelShape, budget_trials: int | None) -> list[tuple[str, C
     """(label, configuration) of each default this model can take, in the order in which they run.
 
     Head only; LoRA r=8 on q,v; LoRA r=16 on all linear layers; bottleneck 64; prefix 20; each at its
-    family's default learning rate, LoRA with alpha = rank as is peft's default. From a budget of 40 trials on, LoRA r=8 runs at three rates.
+    family's default learning rate, LoRA with alpha = rank as is peft's default. From a budget of 40
+    trials on, LoRA r=8 runs at three rates.
     """
     layers = tuple(range(shape.layers))
     query_value = tuple(role for role in shape.roles if role in ("q", "v", "qkv"))

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from small import MINILM, small_data
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 SMALL = ["--set", "fidelity.steps=6", "--set", "training.batch_size=8", "--set", "seeds.replicates=1", "--device", "cpu"]
 
 
 def autopeft(folder: Path, *arguments: object, code: int = 0) -> Any:
     """What `autopeft ... --json` gives."""
     command = [sys.executable, "-m", "autopeft", *map(str, arguments), "--json"]
-    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=500)
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=1000)
     assert result.returncode == code, result.stderr
     return json.loads(result.stdout) if result.stdout else result.stderr
 

@@ -4,8 +4,8 @@
 
 Every sampler of a seed starts from the same head-only baseline and the same stratified start, and
 sees noisy quality; the hypervolume printed is that of the noise-free values, on the study's axes, as
-a share of the best found by any sampler of that seed. `pareto-gp` and `pareto-trees` are the parts that
-`pareto` mixes. Writes results/samplers.csv with machine and versions.
+a share of the best found by any sampler of that seed. `pareto-trees` is our sampler on trees in the place
+of the Gaussian process. Writes results/samplers.csv with machine and versions.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def run(task: tuple[str, int, int]) -> dict[str, Any]:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     sampler, _, surrogate = name.partition("-")
-    if surrogate:  # a part of the default; not something a study can choose
+    if surrogate:  # not something a study can choose
         suggest_module.make_sampler = lambda _, space, **settings: ParetoSampler(space, surrogate=surrogate, **settings)  # type: ignore[assignment]
     problem = problems.problem(sampler, seed)
     axes = problem.axes()
@@ -64,7 +64,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=60)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--samplers", nargs="+", default=["pareto", "pareto-gp", "pareto-trees", "tpe", "nsga2", "random"])
+    parser.add_argument("--samplers", nargs="+", default=["pareto", "pareto-trees", "tpe", "nsga2", "random"])
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     parser.add_argument("--output", type=Path, default=RESULTS)
     arguments = parser.parse_args()

@@ -146,6 +146,13 @@ class SpaceDomain(Domain):
     def all_points(self) -> Iterator[Point]:
         return self.space.points()
 
+    def groups(self) -> list[int]:
+        """Layers are alike, and so are the roles of a type, and which types are on."""
+        names = [_alike(name) for name, own in self.coordinates.items() for _ in range(own.width)]
+        names += [f"derived.{i}" for i in range(len(self._low) - len(self.space.types))] + ["on" for _ in self.space.types]
+        order = list(dict.fromkeys(names))
+        return [order.index(name) for name in names]
+
     def encode(self, points: Sequence[Point], items: Sequence[Configuration]) -> Floats:
         """Canonical encoding (inactive dimensions at off), then what is derived of the configuration."""
         derived = (self._derived(items) - self._low) / self._span
@@ -168,3 +175,9 @@ class SpaceDomain(Domain):
             row += [self._known["peak_memory_bytes"](item)] if memory else []
             rows.append([*row, *(float(type in on) for type in self.space.types)])
         return np.array(rows, dtype=float).reshape(len(items), 5 + memory + len(self.space.types))
+
+
+def _alike(name: str) -> str:
+    """`layers.3` -> `layers`, `lora.roles.q` -> `lora.roles`; others are like no other."""
+    owner, _, rest = name.partition(".")
+    return owner if owner == "layers" else f"{owner}.roles" if rest.startswith("roles.") else name

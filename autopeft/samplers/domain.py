@@ -128,6 +128,10 @@ class Domain:
 
     # encoding
 
+    def groups(self) -> list[int]:
+        """The group of each feature; features of a group are alike and share a lengthscale."""
+        return [group for group, own in enumerate(self.coordinates.values()) for _ in range(own.width)]
+
     def encode(self, points: Sequence[Point], items: Sequence[Any]) -> Floats:
         """Features [n, d] in [0, 1]; `items` are the points' own `item`s."""
         rows = [

@@ -31,7 +31,7 @@ class ParetoSampler(WholeSampler):
         the range of the values seen.
     allowed: whether a configuration may be proposed at all.
     startup: trials with values before the surrogate takes over; random ones until then.
-    surrogate: `gp`, `trees`, or `auto` (trees and GP share the paths; see `surrogate.models`).
+    surrogate: `gp` or `trees`.
     seed: with the study, decides every proposal; without one, proposals differ from run to run.
 
     Never proposes what the study already has; raises `SpaceExhausted` when nothing is left. Standard
@@ -47,7 +47,7 @@ class ParetoSampler(WholeSampler):
         axes: Axes | None = None,
         allowed: Callable[[Any], bool] | None = None,
         startup: int = 8,
-        surrogate: str = "auto",
+        surrogate: str = "gp",
         seed: int | None = None,
     ) -> None:
         if surrogate not in MODELS:

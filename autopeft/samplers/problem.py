@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,20 +11,12 @@ from autopeft.front import Axes, non_dominated
 from autopeft.samplers.domain import Domain, Floats, Point
 from autopeft.samplers.history import Entry, History
 from autopeft.surrogate.acquisition import Cells, cells, expected_improvement
-from autopeft.surrogate.models import feasibility, surrogates
+from autopeft.surrogate.models import feasibility, surrogate
 from autopeft.surrogate.posterior import Paths, Surrogate
 from autopeft.surrogate.rungs import fit_rung
 
 PATHS = 32
 """Joint draws of the evaluated points that the improvement is averaged over."""
-
-
-@dataclass(frozen=True)
-class View:
-    """What one surrogate makes of the study. paths: per uncertain objective. regions: cells per path."""
-
-    paths: Mapping[int, Paths]
-    regions: Sequence[Cells]
 
 
 class Problem:
@@ -48,7 +39,8 @@ class Problem:
         outside = [e.values for e in history.complete if e.values and e.point is None]
         self._outside = axes.points(outside)[:, self._order]
         self._rng, self._luck = rng, rng.standard_normal((PATHS, len(axes.axes)))
-        self._views: list[View] = []
+        self._paths: dict[int, Paths] = {}
+        self._regions: list[Cells] = []
         self._feasible: Callable[[Floats], Floats] | None = None
 
     @property
@@ -56,32 +48,29 @@ class Problem:
         """Points on the front of what was observed."""
         return [e.point for e, on in zip(self._seen, non_dominated(self._Y), strict=True) if on and e.point is not None]
 
-    def model(self, surrogate: str) -> None:
-        """Fit the surrogates and cut the known objectives into cells, once per path."""
-        if self._uncertain:
-            fits = surrogates(surrogate)
-            self._views = [self._view(fit, PATHS // len(fits)) for fit in fits]
-        else:
-            known = np.stack([self._known_base(i) for i in self._order], axis=1)
-            self._views = [View({}, [self._region(known)])]
+    def model(self, name: str) -> None:
+        """Fit the surrogate and cut the known objectives into cells, once per path."""
+        fit = surrogate(name, self._domain.groups(), int(self._rng.integers(2**31)))
+        self._paths = {i: self._draw(fit, i) for i in self._uncertain}
+        known = {i: self._known_base(i) for i in self._known}
+        for s in range(PATHS if self._uncertain else 1):
+            Y = np.stack([self._paths[i].values[s] if i in self._paths else known[i] for i in self._order], axis=1)
+            self._regions.append(cells(np.concatenate([Y, self._outside])))
         if infeasible := [e for e in self._history.entries if e.infeasible and e.point is not None]:
-            self._feasible = feasibility(self._X[: len(self._seen)], self._encode(infeasible))
+            self._feasible = feasibility(fit, self._X[: len(self._seen)], self._encode(infeasible))
 
     def acquisition(self, points: Sequence[Point], items: Sequence[Any]) -> Floats:
         """Expected hypervolume improvement times probability of feasibility. [c]"""
         X = self._domain.encode(points, items)
         computed = {i: self._axes.axes[i].points([f(item) for item in items]) for i, f in self._known.items()}
-        total, count = np.zeros(len(points)), 0
-        for view in self._views:
-            predicted = {i: paths.predict(X) for i, paths in view.paths.items()}
-            for s, region in enumerate(view.regions):
-                columns = [self._column(i, s, computed, predicted) for i in self._order[1:]]
-                known = np.stack(columns, axis=1) if columns else np.empty((len(points), 0))
-                exact = self._order[0]
-                mean, variance = (p[s] for p in predicted[exact]) if exact in predicted else (computed[exact], np.zeros(len(points)))
-                total += expected_improvement(mean, variance, known, region)
-                count += 1
-        return total / count * (self._feasible(X) if self._feasible else 1.0)
+        predicted = {i: paths.predict(X) for i, paths in self._paths.items()}
+        exact, total = self._order[0], np.zeros(len(points))
+        for s, region in enumerate(self._regions):
+            columns = [self._column(i, s, computed, predicted) for i in self._order[1:]]
+            known = np.stack(columns, axis=1) if columns else np.empty((len(points), 0))
+            mean, variance = (p[s] for p in predicted[exact]) if exact in predicted else (computed[exact], np.zeros(len(points)))
+            total += expected_improvement(mean, variance, known, region)
+        return total / len(self._regions) * (self._feasible(X) if self._feasible else 1.0)
 
     def _column(self, i: int, path: int, computed: Mapping[int, Floats], predicted: Mapping[int, tuple[Floats, Floats]]) -> Floats:
         """Coordinates [c] of the candidates in a further objective: known, or drawn along the path."""
@@ -90,13 +79,7 @@ class Problem:
         mean, variance = predicted[i]
         return mean[path] + np.sqrt(variance[path]) * self._luck[path, i]
 
-    def _view(self, fit: Surrogate, count: int) -> View:
-        paths = {i: self._paths(fit, i, count) for i in self._uncertain}
-        known = {i: self._known_base(i) for i in self._known}
-        drawn = [np.stack([paths[i].values[s] if i in paths else known[i] for i in self._order], axis=1) for s in range(count)]
-        return View(paths, [self._region(Y) for Y in drawn])
-
-    def _paths(self, fit: Surrogate, i: int, count: int) -> Paths:
+    def _draw(self, fit: Surrogate, i: int) -> Paths:
         """Joint draws of uncertain objective `i` at the base points; rungs are weak observations."""
         axis = self._axes.axes[i]
         y, noise = list(self._Y[:, i]), [0.0] * len(self._seen)
@@ -110,8 +93,7 @@ class Problem:
                 y.append(float(axis.points(value)))
                 noise.append(float(axis.points(value + error) - axis.points(value)) ** 2)
         X = np.concatenate([self._X[: len(self._seen)], self._encode(weak)])
-        posterior = fit(X, np.array(y), np.array(noise), int(self._rng.integers(2**31)))
-        return posterior.paths(self._X, count, self._rng)
+        return fit(X, np.array(y), np.array(noise)).paths(self._X, PATHS, self._rng)
 
     def _from_rungs(self, i: int) -> list[tuple[Entry, float, float]]:
         """Trials that stand at a rung, with what their last rung says of the end: value and error."""
@@ -128,9 +110,6 @@ class Problem:
     def _known_base(self, i: int) -> Floats:
         running = [self._known[i](e.item) for e in self._base[len(self._seen) :]]
         return np.concatenate([self._Y[:, i], self._axes.axes[i].points(running)])
-
-    def _region(self, Y: Floats) -> Cells:
-        return cells(np.concatenate([Y, self._outside]))
 
     def _encode(self, entries: Sequence[Entry]) -> Floats:
         return self._domain.encode([e.point for e in entries if e.point is not None], [e.item for e in entries])

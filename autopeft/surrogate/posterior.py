@@ -35,5 +35,5 @@ class Posterior(Protocol):
 
 
 class Surrogate(Protocol):
-    def __call__(self, X: Floats, y: Floats, noise: Floats, seed: int, /) -> Posterior:
+    def __call__(self, X: Floats, y: Floats, noise: Floats, /) -> Posterior:
         """Fit y [n] at X [n, d] in [0, 1], `noise` [n] the known variance of each y (0 where unknown)."""

@@ -3,7 +3,7 @@
 Every tree is grown on its own bootstrap sample, weighted by the precision of the observations; the
 spread of trees is the uncertainty (as in SMAC). No assumption of smoothness, hence strong with few
 observations of a conditional space; but what no observation differs in is certain to it, so that a type
-never tried promises nothing: start from a stratified design, or share the paths with a GP.
+never tried promises nothing: start from a stratified design.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sklearn.ensemble import ExtraTreesRegressor
 
 from autopeft.surrogate.posterior import Floats
 
-TREES = 128
+TREES = 64
 SMALLEST_VARIANCE = 1e-12
 
 

@@ -86,9 +86,7 @@ def test_a_running_trial_moves_the_next_proposal() -> None:
     assert first.relative_params != second.relative_params
 
 
-@pytest.mark.parametrize(
-    "settings", [{"known": {}}, {"known": {0: lambda p: -size(p), 1: size}}, {"surrogate": "gp"}, {"surrogate": "auto"}]
-)
+@pytest.mark.parametrize("settings", [{"known": {}}, {"known": {0: lambda p: -size(p), 1: size}}, {"surrogate": "gp"}])
 def test_any_number_of_known_objectives_and_any_surrogate(settings: dict[str, Any]) -> None:
     made = study(**settings)
     made.optimize(objective, n_trials=7)
@@ -133,7 +131,7 @@ def test_forbidden_configurations_are_never_proposed() -> None:
 def test_unknown_settings_are_named() -> None:
     with pytest.raises(ValueError, match=r"conditions name width"):
         ParetoSampler(DISTRIBUTIONS, conditions={"width": lambda p: True})
-    with pytest.raises(ValueError, match="surrogate must be one of auto, gp, trees, it is 'forest'"):
+    with pytest.raises(ValueError, match="surrogate must be one of gp, trees, it is 'forest'"):
         ParetoSampler(DISTRIBUTIONS, surrogate="forest")
     made = study(known={5: size})
     with pytest.raises(ValueError, match="objective 5"):

@@ -26,7 +26,7 @@ def data(n: int = 40, d: int = 4) -> tuple[np.ndarray, np.ndarray]:
 @BOTH
 def test_predicts_what_it_was_shown_in_shape_and_order(fit: Surrogate) -> None:
     X, y = data()
-    posterior = fit(X, 100 + 5 * y, np.zeros(len(y)), 0)
+    posterior = fit(X, 100 + 5 * y, np.zeros(len(y)))
     fresh = np.random.default_rng(1).random((200, 4))
     mean, variance = posterior.predict(fresh)
     assert mean.shape == variance.shape == (200,)
@@ -37,8 +37,8 @@ def test_predicts_what_it_was_shown_in_shape_and_order(fit: Surrogate) -> None:
 @BOTH
 def test_paths_are_joint_and_repeatable(fit: Surrogate) -> None:
     X, y = data()
-    paths = fit(X, y, np.full(len(y), 0.01), 3).paths(X[:10], 16, np.random.default_rng(2))
-    again = fit(X, y, np.full(len(y), 0.01), 3).paths(X[:10], 16, np.random.default_rng(2))
+    paths = fit(X, y, np.full(len(y), 0.01)).paths(X[:10], 16, np.random.default_rng(2))
+    again = fit(X, y, np.full(len(y), 0.01)).paths(X[:10], 16, np.random.default_rng(2))
     mean, variance = paths.predict(X[:12])
     assert paths.values.shape == (16, 10)
     assert mean.shape == variance.shape == (16, 12)
@@ -49,7 +49,7 @@ def test_paths_are_joint_and_repeatable(fit: Surrogate) -> None:
 @BOTH
 def test_constant_observations_are_no_error(fit: Surrogate) -> None:
     X, _ = data(6)
-    mean, variance = fit(X, np.full(6, 0.5), np.zeros(6), 0).predict(X)
+    mean, variance = fit(X, np.full(6, 0.5), np.zeros(6)).predict(X)
     assert mean == pytest.approx(np.full(6, 0.5), abs=1e-6)
     assert np.isfinite(variance).all()
 
@@ -87,7 +87,7 @@ def test_gp_trusts_a_precise_value_more_than_a_noisy_one() -> None:
 
 def test_feasibility_tells_the_halves_apart() -> None:
     X = np.random.default_rng(0).random((40, 3))
-    probability = feasibility(X[X[:, 0] < 0.6], X[X[:, 0] >= 0.6])(np.array([[0.1, 0.5, 0.5], [0.95, 0.5, 0.5]]))
+    probability = feasibility(fit_gp, X[X[:, 0] < 0.6], X[X[:, 0] >= 0.6])(np.array([[0.1, 0.5, 0.5], [0.95, 0.5, 0.5]]))
     assert probability[0] > 0.8
     assert probability[1] < 0.2
 

@@ -62,6 +62,14 @@ def proportion_interval(share: float, examples: int, level: float = LEVEL) -> tu
     return min(low, share), max(high, share)
 
 
+def share_error(share: float, examples: int) -> float:
+    """Standard error of a proportion for comparing two: with one success and one failure added (Agresti
+    and Caffo 2000), so that 100 % of n examples is not taken for certainty.
+    """
+    adjusted = (share * examples + 1) / (examples + 2)
+    return math.sqrt(adjusted * (1 - adjusted) / (examples + 2))
+
+
 def normal_interval(value: float, standard_error: float, level: float = LEVEL) -> tuple[float, float]:
     """value -+ z * standard_error."""
     half = NormalDist().inv_cdf((1 + level) / 2) * standard_error

@@ -14,6 +14,7 @@ from autopeft.statistics import (
     proportion_interval,
     rank_correlation,
     seed_half_width,
+    share_error,
     t_half_width,
 )
 
@@ -29,7 +30,12 @@ def test_a_proportion_outside_of_0_to_1_is_refused() -> None:
         proportion_interval(1.2, 10)
 
 
-def test_seed_half_width_follows_the_table() -> None:
+def test_all_of_few_examples_is_not_certainty() -> None:
+    assert share_error(1.0, 30) == pytest.approx((31 / 32 * 1 / 32 / 32) ** 0.5)
+    assert share_error(0.5, 10_000) == pytest.approx(0.005, rel=1e-3)
+
+
+def test_t_half_width_follows_the_table() -> None:
     assert t_half_width([1.0]) == 0
     assert seed_half_width([1.0, 2.0, 3.0], spread=9.0) == t_half_width([1.0, 2.0, 3.0])
     assert t_half_width([1.0, 2.0, 3.0]) == pytest.approx(4.302653 / 3**0.5, rel=1e-5)  # t(2, 97.5 %) = 4.3027, sd 1

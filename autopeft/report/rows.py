@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from autopeft.record import StudyRecord
 from autopeft.report import words
 from autopeft.spec import DIRECTIONS, UNITS
-from autopeft.statistics import Estimate, difference, mean_over_seeds, pooled_spread
+from autopeft.statistics import Estimate, difference, mean_over_seeds, pooled_spread, share_error
 from autopeft.trial import Measurement, Origin, Trial, TrialState
 from autopeft_searchspace.configuration import Configuration, ranges
 
@@ -47,6 +47,7 @@ class Row:
     seen_quality, fidelity: quality where the search's run last stood, and the share of its steps there.
     confirm: None where nothing was confirmed. picks: names of the picks that this trial is.
     spread: of the study between seeds, which a single seed of this trial cannot tell.
+    examples: size of each split where quality is a share of examples, else empty.
     """
 
     trial: Trial
@@ -59,6 +60,7 @@ class Row:
     on_front: bool
     picks: tuple[str, ...]
     spread: float
+    examples: Mapping[str, int]
 
     @property
     def number(self) -> int:
@@ -95,10 +97,11 @@ class Row:
         found = known(last.measurements.get(name)) if last else None
         return found.value if found else None
 
-    def by_seed(self, name: str) -> dict[int, tuple[float, float | None]]:
-        """seed -> (value, standard error) of a measurement at the last step."""
-        found = {o.seed: known(o.measurements.get(name)) for o in self.trial.replicates()}
-        return {seed: (m.value, m.standard_error) for seed, m in found.items() if m}
+    def by_seed(self, split: str, metric: str) -> dict[int, tuple[float, float | None]]:
+        """seed -> (quality, standard error) at the last step on `search` or `confirm`."""
+        found = {o.seed: known(o.measurements.get(f"{split}.{metric}")) for o in self.trial.replicates()}
+        count = self.examples.get(split)
+        return {seed: (m.value, share_error(m.value, count) if count else m.standard_error) for seed, m in found.items() if m}
 
 
 def _in_brief(configuration: Configuration) -> str:
@@ -156,20 +159,21 @@ def seed_spread(record: StudyRecord) -> float:
 def make_row(record: StudyRecord, trial: Trial, *, on_front: bool, chosen: Mapping[str, int], spread: float) -> Row:
     metric = record.spec.quality
     found = {o.name: known(trial.value(o.name, metric)) for o in record.spec.objectives}
-    own = found[metric]
+    own, examples = found[metric], _examples(record)
     last = max((o for o in trial.observations if o.seed == trial.observations[0].seed), key=lambda o: o.step, default=None)
     seen = known(last.measurements.get(f"search.{metric}")) if last else None
     row = Row(
         trial=trial,
         values={name: m.value if m else None for name, m in found.items()},
         standard_errors={name: m.standard_error if m else None for name, m in found.items()},
-        quality=mean_over_seeds([own.value], [own.standard_error], _examples(record, "search"), spread) if own else None,
+        quality=mean_over_seeds([own.value], [own.standard_error], examples.get("search"), spread) if own else None,
         seen_quality=seen.value if seen else None,
         fidelity=last.step / last.total_steps if last else None,
         confirm=None,
         on_front=on_front,
         picks=tuple(name for name, number in chosen.items() if number == trial.number),
         spread=spread,
+        examples=examples,
     )
     return replace(row, confirm=_confirmed(record, row)) if trial.state is TrialState.COMPLETE else row
 
@@ -177,18 +181,17 @@ def make_row(record: StudyRecord, trial: Trial, *, on_front: bool, chosen: Mappi
 def compare(metric: str, row: Row, other: Row) -> Comparison | None:
     """row minus other on the confirm split, on the search split where one of them was not confirmed."""
     for split in ("confirm", "search"):
-        own, its = (r.by_seed(f"{split}.{metric}") for r in (row, other))
+        own, its = (r.by_seed(split, metric) for r in (row, other))
         if own and its:
             return Comparison(other, metric, difference(own, its, row.spread))
     return None
 
 
 def _confirmed(record: StudyRecord, row: Row) -> Estimate | None:
-    found = row.by_seed(f"confirm.{record.spec.quality}").values()
-    return mean_over_seeds([v for v, _ in found], [e for _, e in found], _examples(record, "confirm"), row.spread) if found else None
+    found = row.by_seed("confirm", record.spec.quality).values()
+    return mean_over_seeds([v for v, _ in found], [e for _, e in found], row.examples.get("confirm"), row.spread) if found else None
 
 
-def _examples(record: StudyRecord, split: str) -> int | None:
-    """Size of a split, where the metric is a share of its examples and the size was recorded."""
+def _examples(record: StudyRecord) -> dict[str, int]:
     counts = record.environment.get("data", {}).get("counts", {})
-    return counts.get(split) if record.spec.quality in PROPORTIONS else None
+    return {split: counts[split] for split in ("search", "confirm") if counts.get(split)} if record.spec.quality in PROPORTIONS else {}

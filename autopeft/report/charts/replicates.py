@@ -24,7 +24,7 @@ def replicates(summary: Summary) -> Chart | None:
     dots_y: list[str] = []
     text: list[str] = []
     for row in rows:
-        for seed, (value, _) in sorted(row.by_seed(f"confirm.{metric}").items()):
+        for seed, (value, _) in sorted(row.by_seed("confirm", metric).items()):
             dots_x.append(value * drawn.factor)
             dots_y.append(names[row.number])
             text.append(f"{safe(names[row.number])}<br>seed {seed}: {words.value(metric, value)}")
@@ -89,7 +89,7 @@ def _table(summary: Summary, rows: list[Row], best: Row | None) -> Table:
     made = []
     for row in rows:
         comparison = compare(metric, row, best) if best and row.number != best.number else None
-        values = [words.value(metric, v) for v, _ in row.by_seed(f"confirm.{metric}").values()]
+        values = [words.value(metric, v) for v, _ in row.by_seed("confirm", metric).values()]
         made.append(
             [
                 number_cell(row),

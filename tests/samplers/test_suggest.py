@@ -17,7 +17,7 @@ from autopeft.trial import Trial, TrialState
 from autopeft_searchspace.configuration import Component, Configuration
 from autopeft_searchspace.space import Space, build_space, trainable_parameters
 
-KNOWN = {"trainable_parameters": lambda c: float(trainable_parameters(c, shape()))}
+KNOWN = {"trainable_parameters": lambda c: float(trainable_parameters(c, shape(layers=4)))}
 BIG = build_space("default", shape(layers=4))
 
 

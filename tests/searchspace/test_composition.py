@@ -22,7 +22,7 @@ register()
 
 from autopeft_searchspace.tuners.composition import CompositionConfig  # noqa: E402
 
-pytestmark = pytest.mark.filterwarnings("ignore:Could not find a config file", "ignore:.is_gradient_checkpointing.:FutureWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:Could not find a config file", "ignore:.(is_)?gradient_checkpointing:FutureWarning")
 FEED_FORWARD = {"place": "feed_forward", "bias": True}
 ATTENTION = {"place": "attention", "bias": True}
 

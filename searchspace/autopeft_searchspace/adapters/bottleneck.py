@@ -87,8 +87,19 @@ class Bottleneck(AdapterType):
         return total
 
     def default_learning_rate(self, component: Component, shape: ModelShape) -> float:
-        rate = 2e-3 * (64 / component.size) ** 0.25 * (384 / shape.width) ** 0.5
-        return float(min(max(rate, 2e-4), 1e-2))
+        """4e-3 (48 / size)^(1/2) (384 / width), within 1e-4 .. 1e-2.
+
+        Measured on MiniLM (width 384, six layers, feed-forward, biases; mean pooling, BLiMP agreement,
+        batch 32, 75 steps, one seed): validation accuracy (standard error .009; head only .53) by rate
+
+            size            1e-3   3e-3   5e-3   1e-2   3e-2
+            serial      6   .553   .695          .898   .500
+            serial     48   .659   .895          .908   .500
+            serial    384   .907   .884          .500
+            parallel   48                 .889
+        """
+        rate = 4e-3 * (48 / component.size) ** 0.5 * (384 / shape.width)
+        return float(min(max(rate, 1e-4), 1e-2))
 
     def peft_config(self, component: Component, shape: ModelShape) -> PeftConfig | None:
         return None

@@ -63,8 +63,12 @@ class Lora(AdapterType):
         return sum(component.size * (module.d_in + module.d_out) for module in self._targets(component, shape))
 
     def default_learning_rate(self, component: Component, shape: ModelShape) -> float:
-        ratio = float(component.options["alpha"]) / component.size
-        rate = 5e-3 * (8 / component.size) ** 0.75 * (384 / shape.width) / ratio
+        """5e-3 (8 / rank)^(3/4) (384 / width), within 1e-4 .. 1e-2, whatever alpha.
+
+        Measured as for bottlenecks (see there), rank 8 on q and v: at 5e-3 validation accuracy is .892, .883
+        and .888 with alpha 1, 2 and 4 times the rank; with 2 and 1e-2 it is .877.
+        """
+        rate = 5e-3 * (8 / component.size) ** 0.75 * (384 / shape.width)
         return float(min(max(rate, 1e-4), 1e-2))
 
     def peft_config(self, component: Component, shape: ModelShape) -> PeftConfig | None:

@@ -54,6 +54,17 @@ class Prefix(AdapterType):
         return 2 * component.size * shape.key_value_width * len(component.layers)
 
     def default_learning_rate(self, component: Component, shape: ModelShape) -> float:
+        """1e-2 for every size.
+
+        Measured as for bottlenecks (see there; standard error .014, head only .53): validation accuracy by rate
+
+            tokens   3e-3   1e-2   3e-2
+                 1          .545
+                12   .549   .584   .516
+                96          .566
+
+        In so few steps a prefix learns little, from normal noise of 0.5 as little (.598) as from 0.02.
+        """
         return 1e-2
 
     def peft_config(self, component: Component, shape: ModelShape) -> PeftConfig | None:

@@ -13,6 +13,8 @@ from autopeft_searchspace.space import Space
 
 POOL = 48
 """Random points drawn per configuration wanted."""
+WEIGHTS = (2.0, 1.0, 1.0)
+"""Of log parameters, learning rate and share of layers in the distance to a target."""
 
 
 def initial_design(
@@ -49,7 +51,7 @@ def initial_design(
         wanted, others = space.types[turn % len(space.types)], turn // len(space.types)
         lacks = np.array([wanted not in {part.type for part in c.components} for c in configurations])
         parts = np.array([len(c.components) for c in configurations])
-        distance = np.abs(where - target).sum(1) + 4.0 * lacks + 0.5 * np.abs(parts - 1 - others % space.maximum_components)
+        distance = np.abs(where - target) @ WEIGHTS + 4.0 * lacks + 0.5 * np.abs(parts - 1 - others % space.maximum_components)
         chosen.append(int(np.argmin(np.where(free, distance, np.inf))))
         free[chosen[-1]] = False
     return [points[i] for i in chosen]

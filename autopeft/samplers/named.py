@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 
+from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, TPESampler
 
 from autopeft.errors import SpecError, near
@@ -39,7 +41,9 @@ def make_sampler(
         case "random":
             return RandomSampler(space, allowed=allowed, seed=seed)
         case "tpe":
-            return TPESampler(multivariate=True, group=True, constant_liar=True, seed=seed, warn_independent_sampling=False)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExperimentalWarning)
+                return TPESampler(multivariate=True, group=True, constant_liar=True, seed=seed)
         case "nsga2":
             return NSGAIISampler(population_size=POPULATION, seed=seed)
         case "gp":

@@ -51,7 +51,7 @@ def suggest(
     known: objectives that can be computed. axes: the study's; made from the trials where not given.
     Depends on the arguments alone. Raises `SpaceExhausted` when no configuration is left.
     """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     seed = int(np.random.SeedSequence([spec.seeds.search, number]).generate_state(1)[0] % 2**31)
     known = computed(known, space)
     allowed = within(limits, known)

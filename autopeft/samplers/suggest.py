@@ -122,6 +122,6 @@ def _rungs(trial: Trial, spec: StudySpec) -> list[dict[str, float]]:
 
 
 def _axes(spec: StudySpec, space: Space, trials: Sequence[Trial]) -> Axes | None:
-    """The study's axes, where memory ends a tenth above the largest seen instead of at full fine-tuning."""
+    """The study's axes, where memory ends half above the largest seen instead of at full fine-tuning."""
     memory = max((t.computed.get("peak_memory_bytes", 0.0) for t in trials), default=0.0)
-    return study_axes(spec, space, trials, 1.1 * memory or None) if objective_values(trials, spec)[0] else None
+    return study_axes(spec, space, trials, 1.5 * memory or None) if objective_values(trials, spec)[0] else None

@@ -54,6 +54,10 @@ class Spots:
     def __call__(self, component: Component) -> tuple[tuple[str, bool], ...]:
         return self._find(component.type, component.roles, tuple(sorted(component.options.items())))
 
+    def weights(self, component: Component) -> int:
+        """Trained weights of a component in one block."""
+        return adapter_type(component.type).trainable_parameters(replace(component, layers=component.layers[:1]), self._shape)
+
     def _attach(self, type_name: str, roles: tuple[str, ...], options: tuple[tuple[str, Value], ...]) -> tuple[tuple[str, bool], ...]:
         import torch
 
@@ -64,8 +68,11 @@ class Spots:
 
 
 def block_features(components: Sequence[Component], spots: Spots, first: bool) -> Features:
-    """Features of a block with these components; `first`: nothing below it is adapted."""
-    found: Features = {"block": 1.0}
+    """Features of a block with these components; `first`: nothing below it is adapted.
+
+    weights: trained ones; autocast keeps copies of them.
+    """
+    found: Features = {"block": 1.0, "weights": 0.0}
     lowest: list[tuple[int, str, str]] = []
     for component in components:
         trained = [role for role, has_weights in spots(component) if has_weights]
@@ -73,9 +80,10 @@ def block_features(components: Sequence[Component], spots: Spots, first: bool) -
             if role in SHARED_INPUT:
                 found[f"reads {SHARED_INPUT[role]}"] = 1.0
         for role in trained:
-            found[f"{component.type} on {role}"] = 1.0
+            found[f"{component.type} on {role}"] = found[f"any on {role}"] = 1.0
             lowest.append((ORDER[role], component.type, role))
         found[f"{component.type} size"] = float(component.size * len(trained))
+        found["weights"] += spots.weights(component)
     if first and lowest:
         _, type_name, role = min(lowest)
         found[f"lowest {type_name} on {SHARED_INPUT.get(role, role)}"] = 1.0
@@ -105,7 +113,7 @@ class MemoryModel:
 
     def predict(self, configuration: Configuration, spots: Spots, shape: ModelShape) -> float:
         """Peak memory in bytes."""
-        total, largest, per_layer = _weights(configuration, shape, spots)
+        total, largest, per_layer = _weights(configuration, spots)
         static = self.static + TRAINED_BYTES * total
         peak = static + self.frozen
         adapted = sorted(per_layer)
@@ -153,7 +161,7 @@ class MemoryModel:
         updates: list[tuple[list[float], float]] = []
         heads: list[float] = []
         for configuration, trace in traces[1:]:
-            total, largest, per_layer = _weights(configuration, shape, spots)
+            total, largest, per_layer = _weights(configuration, spots)
             spans = _by_name(trace)
             first = min(per_layer)
             for layer in range(first, shape.layers):
@@ -194,7 +202,8 @@ def _embedding_bytes(lowest: Features, starts: Sequence[float]) -> float:
 
 def _least_squares(x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """[columns] of least norm in units of each column's largest value, where rows do not decide."""
-    scale = np.maximum(np.abs(x).max(axis=0), 1e-300)
+    scale = np.abs(x).max(axis=0)
+    scale[scale == 0] = 1.0
     return np.linalg.lstsq(x / scale, y, rcond=1e-8)[0] / scale
 
 
@@ -202,12 +211,12 @@ def _by_name(trace: Trace) -> dict[str, Any]:
     return {span.name: span for span in trace.spans}
 
 
-def _weights(configuration: Configuration, shape: ModelShape, spots: Spots) -> tuple[float, float, dict[int, float]]:
+def _weights(configuration: Configuration, spots: Spots) -> tuple[float, float, dict[int, float]]:
     """Trained weights: all, of the largest component on one module of one block, and per block."""
     total = largest = 0.0
     per_layer: dict[int, float] = {}
     for component in configuration.components:
-        one = adapter_type(component.type).trainable_parameters(replace(component, layers=component.layers[:1]), shape)
+        one = spots.weights(component)
         total += one * len(component.layers)
         largest = max(largest, one / len(spots(component)))
         for layer in component.layers:

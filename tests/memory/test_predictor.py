@@ -132,6 +132,10 @@ def test_features_say_what_sits_where(study):
     parallel = Component("parallel", 16, (1,), (), {"place": "attention", "bias": True})
     assert block_features([lora, parallel], spots, True) == {
         "block": 1.0,
+        "weights": 4.0 * (32 + 32 + 48 + 32) + (2 * 32 + 1) * 16 + 32,
+        "any on v": 1.0,
+        "any on ff_out": 1.0,
+        "any on o": 1.0,
         "reads attention input": 1.0,
         "lora on v": 1.0,
         "lora on ff_out": 1.0,
@@ -140,7 +144,7 @@ def test_features_say_what_sits_where(study):
         "parallel size": 16.0,
         "lowest lora on attention input": 1.0,
     }
-    assert block_features([], spots, False) == {"block": 1.0}
+    assert block_features([], spots, False) == {"block": 1.0, "weights": 0.0}
 
 
 @pytest.mark.slow

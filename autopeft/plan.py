@@ -16,7 +16,7 @@ SHARE_FOR_TRIALS = 0.6
 """Of the time budget; the rest is for start-up, suggestions and replicates."""
 TRIALS_IN_A_TIME_BUDGET = 20
 """How many full trials a budget in time alone must hold."""
-FEWEST_STEPS = 20
+FEWEST_STEPS, FEWEST_TRIALS = 20, 3
 LONG_RUN = 500
 """Steps from which on the first rung stands at a third; below, a third is too close to the start."""
 
@@ -48,25 +48,24 @@ def find_limits(spec: StudySpec, base_parameters: int) -> Limits:
 def find_total_steps(spec: StudySpec, budget: Budget, examples: int, seconds_per_step: float, evaluation_seconds: float) -> int:
     """Optimiser steps of a full trial.
 
-    `steps: auto` takes `epochs` passes over the data, or fewer where the time budget would otherwise
-    not hold its trials. Raises SpecError where not even 20 steps per trial fit.
+    `steps: auto` takes `epochs` passes over the data, or fewer, but not below 20 steps, where the time
+    budget would otherwise not hold its trials. Raises SpecError where not even three trials fit.
     """
     in_epochs = max(1, math.ceil(spec.fidelity.epochs * math.ceil(examples / spec.training.batch_size)))
     if spec.fidelity.steps != "auto":
         return spec.fidelity.steps
     if budget.seconds is None:
         return in_epochs
-    trials = budget.trials or TRIALS_IN_A_TIME_BUDGET
-    seconds_each = budget.seconds * SHARE_FOR_TRIALS / trials
+    seconds_each = budget.seconds * SHARE_FOR_TRIALS / (budget.trials or TRIALS_IN_A_TIME_BUDGET)
     fitting = int((seconds_each - 2 * evaluation_seconds) / seconds_per_step)
-    if fitting < min(FEWEST_STEPS, in_epochs):
-        needed = trials * (min(FEWEST_STEPS, in_epochs) * seconds_per_step + 2 * evaluation_seconds) / SHARE_FOR_TRIALS
+    steps = min(in_epochs, max(fitting, FEWEST_STEPS))
+    least = min(FEWEST_TRIALS, budget.trials or FEWEST_TRIALS) * (steps * seconds_per_step + 2 * evaluation_seconds)
+    if least > budget.seconds:
         raise SpecError(
-            f"budget {budget} is too short: {trials} trials of at least {FEWEST_STEPS} steps need about {needed / 60:.0f} min "
-            f"here ({seconds_per_step:.2g} s a step, {evaluation_seconds:.2g} s an evaluation); "
-            f"give more time, fewer trials, or set fidelity.steps"
+            f"budget {budget} is too short for {FEWEST_TRIALS} trials of {steps} steps, which need about {least / 60:.1f} min here "
+            f"({seconds_per_step:.2g} s a step, {evaluation_seconds:.2g} s an evaluation); give more time or set fidelity.steps"
         )
-    return min(in_epochs, fitting)
+    return steps
 
 
 def find_rungs(spec: StudySpec, total_steps: int) -> tuple[int, ...]:

@@ -28,9 +28,13 @@ def test_auto_steps_shrink_with_the_time_budget() -> None:
     assert find_total_steps(spec(), Budget(trials=20, seconds=400), 2400, 0.25, 1.0) == 40
 
 
-def test_a_budget_too_short_for_its_trials_says_what_would_do() -> None:
-    with pytest.raises(SpecError, match="too short"):
-        find_total_steps(spec(), Budget(trials=40, seconds=60), 2400, 0.25, 1.0)
+def test_a_slow_machine_gets_the_fewest_steps_and_fewer_trials() -> None:
+    assert find_total_steps(spec(), Budget(trials=24, seconds=480), 2400, 0.34, 5.4) == 20
+
+
+def test_a_budget_too_short_for_three_trials_says_what_would_do() -> None:
+    with pytest.raises(SpecError, match=r"too short for 3 trials of 20 steps, which need about 0\.9 min"):
+        find_total_steps(spec(), Budget(trials=40, seconds=50), 2400, 0.34, 5.4)
 
 
 def test_given_steps_are_taken() -> None:

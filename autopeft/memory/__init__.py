@@ -2,7 +2,7 @@
 
     predictor = MemoryPredictor(spec, space, recipe, labels, cache=study)
     predictor.exact(configuration)   MemoryEstimate of a traced step; what a trial records
-    predictor.fast(configuration)    bytes within about half a per cent, in microseconds; what the sampler ranks by
+    predictor.fast(configuration)    bytes within about one per cent, in under a millisecond; what the sampler ranks by
     predictor.full()                 MemoryEstimate of full fine-tuning
 
 The objective `peak_memory_bytes` of a trial is the exact trace: it is a function of configuration and

@@ -1,4 +1,4 @@
-"""Peak memory as a sum over blocks: known functions in microseconds, fitted to a few traces.
+"""Peak memory as a sum over blocks: a known function in under a millisecond, fitted to a few traces.
 
 A step is cut into spans: forward and backward pass of every block, the task head, the update. With
 W = bytes of weights and optimiser state, P_l = trained weights in block l, f = first adapted block and

@@ -110,8 +110,12 @@ def train(
     Raises `Diverged` where loss or gradients stop being finite.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizer = make_optimizer(parameters, learning_rate, recipe.weight_decay)
     progress = Progress()
+    if not parameters:  # a language model without an adapter: it is measured as it is
+        progress.step = rungs[-1]
+        at_rung(progress)
+        return progress
+    optimizer = make_optimizer(parameters, learning_rate, recipe.weight_decay)
     for rung in rungs:
         model.train()
         while progress.step < rung:

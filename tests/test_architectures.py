@@ -59,7 +59,7 @@ def test_a_search_completes_on(architecture: str, tmp_path: Path) -> None:
         ("llama", "regression", {}),
         ("roberta", "classification", {"pairs": True}),
         ("llama", "classification", {"pairs": True}),
-        ("gpt2", "causal_lm", {"task": {"kind": "causal_lm", "metric": "exact_match", "max_new_tokens": 4}}),
+        ("gpt2", "causal_lm", {"task": {"kind": "causal_lm", "metric": "exact_match", "max_new_tokens": 4, "answer_pattern": "# (.+)"}}),
     ],
 )
 def test_a_search_completes_on_other_tasks(architecture: str, kind: str, settings: dict[str, Any], tmp_path: Path) -> None:

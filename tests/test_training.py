@@ -79,3 +79,10 @@ def test_a_loss_that_is_no_number_diverges_before_it_reaches_the_weights() -> No
     with pytest.raises(Diverged, match="step 2"):
         train(model, loss, RECIPE, 0.1, [10], lambda progress: True)
     assert math.isfinite(model.weight.item())
+
+
+def test_a_model_with_nothing_to_train_is_measured_as_it_is() -> None:
+    model = nn.Linear(1, 1).requires_grad_(False)
+    seen: list[int] = []
+    progress = train(model, lambda step: model.weight.sum(), RECIPE, 0.1, [5, 10], lambda p: seen.append(p.step) is None)
+    assert (progress.step, seen, progress.losses) == (10, [10], [])

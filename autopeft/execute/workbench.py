@@ -271,14 +271,17 @@ class Workbench:
         The steps have a learning rate of zero, so that the model stays as it is.
         """
         parameters = [p for p in self.model.parameters() if p.requires_grad]
-        optimizer = make_optimizer(parameters, 0.0, 0.0)
         order = self._reference_batch()
         self.model.train()
+        resident = [*self.model.parameters(), *self.model.buffers()]
+        if not parameters:
+            return measure_peak(lambda: self._loss(order), self.device, resident)
+        optimizer = make_optimizer(parameters, 0.0, 0.0)
 
         def step() -> None:
             train_step(lambda: self._loss(order), optimizer, parameters, recipe)
 
-        return measure_peak(step, self.device, [*self.model.parameters(), *self.model.buffers()])
+        return measure_peak(step, self.device, resident)
 
 
 def recipe_hash(recipe: Recipe) -> str:

@@ -153,6 +153,10 @@ class SpaceDomain(Domain):
         order = list(dict.fromkeys(names))
         return [order.index(name) for name in names]
 
+    def size_feature(self) -> int:
+        """log parameters, the first of what is derived."""
+        return len(self.groups()) - len(self._low)
+
     def encode(self, points: Sequence[Point], items: Sequence[Configuration]) -> Floats:
         """Canonical encoding (inactive dimensions at off), then what is derived of the configuration."""
         derived = (self._derived(items) - self._low) / self._span

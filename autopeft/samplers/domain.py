@@ -132,6 +132,10 @@ class Domain:
         """The group of each feature; features of a group are alike and share a lengthscale."""
         return [group for group, own in enumerate(self.coordinates.values()) for _ in range(own.width)]
 
+    def size_feature(self) -> int | None:
+        """The feature that says how much a point can change, where there is one."""
+        return None
+
     def encode(self, points: Sequence[Point], items: Sequence[Any]) -> Floats:
         """Features [n, d] in [0, 1]; `items` are the points' own `item`s."""
         rows = [

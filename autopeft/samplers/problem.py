@@ -50,7 +50,7 @@ class Problem:
 
     def model(self, name: str) -> None:
         """Fit the surrogate and cut the known objectives into cells, once per path."""
-        fit = surrogate(name, self._domain.groups(), int(self._rng.integers(2**31)))
+        fit = surrogate(name, self._domain.groups(), self._domain.size_feature(), int(self._rng.integers(2**31)))
         self._paths = {i: self._draw(fit, i) for i in self._uncertain}
         known = {i: self._known_base(i) for i in self._known}
         for s in range(PATHS if self._uncertain else 1):

@@ -13,12 +13,12 @@ from autopeft.surrogate.posterior import Floats, Surrogate
 MODELS = ("gp", "trees")
 
 
-def surrogate(name: str, groups: Sequence[int], seed: int) -> Surrogate:
-    """The surrogate called `name`; groups [d] of features that are alike, for the GP; seed, for the trees."""
+def surrogate(name: str, groups: Sequence[int], size: int | None, seed: int) -> Surrogate:
+    """The surrogate called `name`. groups, size: of features, for the GP (`fit_gp`); seed: for the trees."""
     from autopeft.surrogate.gp import fit_gp
     from autopeft.surrogate.trees import fit_trees
 
-    by_name: dict[str, Surrogate] = {"gp": partial(fit_gp, groups=groups), "trees": partial(fit_trees, seed=seed)}
+    by_name: dict[str, Surrogate] = {"gp": partial(fit_gp, groups=groups, size=size), "trees": partial(fit_trees, seed=seed)}
     return by_name[name]
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
-from autopeft.surrogate.gp import fit_gp
+from autopeft.surrogate.gp import GroupedMatern, fit_gp
 from autopeft.surrogate.models import feasibility
 from autopeft.surrogate.posterior import Surrogate
 from autopeft.surrogate.rungs import fit_rung
@@ -98,3 +99,22 @@ def test_rung_model_by_hand() -> None:
     assert model.bias == pytest.approx(0.2)
     assert model.spread == pytest.approx(0.1 * (4 / 3) ** 0.5)
     assert fit_rung([0.5, 0.6], [0.6, 0.8]) is None
+
+
+def test_grouped_features_share_a_lengthscale_and_count_as_one() -> None:
+    kernel = GroupedMatern([0, 1, 1, 1, 1], None).double()
+    zero, one, four = torch.zeros(1, 5), torch.tensor([[1.0, 0, 0, 0, 0]]), torch.tensor([[0, 1.0, 1, 1, 1]])
+    assert kernel.group_lengthscales.shape == (2,)
+    assert kernel(zero, one).to_dense().item() == pytest.approx(kernel(zero, four).to_dense().item())
+
+
+def test_gp_learns_that_effects_grow_with_size() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.random((60, 3))
+    y = 0.6 + np.exp(4 * (X[:, 0] - 1)) * np.sin(6 * X[:, 1] + 9 * X[:, 2])
+    grown, plain = (fit_gp(X, y, np.full(60, 1e-6), size=size) for size in (0, None))
+    assert grown.kernel.growth.item() > 1
+    tiny = np.column_stack([np.full(50, 0.05), rng.random((50, 2))])
+    assert grown.predict(tiny)[1].mean() < 0.5 * plain.predict(tiny)[1].mean()
+    cross = grown.covariance(tiny[:3], tiny[:3])
+    assert np.diag(cross) == pytest.approx(grown.predict(tiny[:3])[1], rel=1e-6)

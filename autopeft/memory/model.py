@@ -90,6 +90,15 @@ def block_features(components: Sequence[Component], spots: Spots, first: bool) -
     return found
 
 
+def blocks_of(configuration: Configuration, layers: int, spots: Spots) -> dict[int, Features]:
+    """Features of every block from the first adapted one on."""
+    first = min(min(c.layers) for c in configuration.components)
+    return {
+        layer: block_features([c for c in configuration.components if layer in c.layers], spots, layer == first)
+        for layer in range(first, layers)
+    }
+
+
 @dataclass(frozen=True)
 class MemoryModel:
     """static: bytes of weights and optimiser state when the head alone trains. starts: bytes beyond
@@ -163,10 +172,7 @@ class MemoryModel:
         for configuration, trace in traces[1:]:
             total, largest, per_layer = _weights(configuration, spots)
             spans = _by_name(trace)
-            first = min(per_layer)
-            for layer in range(first, shape.layers):
-                components = [c for c in configuration.components if layer in c.layers]
-                features = block_features(components, spots, layer == first)
+            for layer, features in blocks_of(configuration, shape.layers, spots).items():
                 start = spans[f"forward {layer}"].start + (_embedding_bytes(features, starts) if layer == 0 else 0.0)
                 following = spans.get(f"forward {layer + 1}")
                 above = GRADIENT_BYTES * sum(weights for other, weights in per_layer.items() if other > layer)

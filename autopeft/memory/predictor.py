@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from importlib import metadata
@@ -16,7 +16,7 @@ import torch
 from autopeft import files
 from autopeft.data import Splits
 from autopeft.device import autocast
-from autopeft.memory.model import MemoryModel, Spots, block_features
+from autopeft.memory.model import Features, MemoryModel, Spots, block_features, blocks_of
 from autopeft.spec import StudySpec
 from autopeft.tasks import Encoded, Task, task_for
 from autopeft.tracing import MemoryEstimate, Trace, trace_step
@@ -34,7 +34,10 @@ FILE = "memory.json"
 TRACED_BLOCKS = 4
 """Adapted blocks in a trace for the fast model; blocks are alike, and each costs time."""
 DRAWN = 400
-TRACES = 16
+CANDIDATES = 256
+ROWS_PER_FEATURE = 1.5
+"""Traced blocks for each feature of the fast model."""
+RIDGE = 1e-6
 HEAD_ONLY = Configuration((), 1.0)
 FULL = "full"
 
@@ -87,7 +90,7 @@ class MemoryPredictor:
         return self._exact[FULL]
 
     def fast(self, configuration: Configuration) -> float:
-        """Peak memory in bytes by the fast model, which is fitted on first use (`TRACES` traces)."""
+        """Peak memory in bytes by the fast model, which is fitted on first use (some twenty traces)."""
         return self.model.predict(configuration, self._spots, self.space.shape)
 
     @property
@@ -153,10 +156,42 @@ class MemoryPredictor:
 def design(space: Space, spots: Spots) -> list[Configuration]:
     """Configurations to trace for the fast model: the same for the same space.
 
-    Drawn from the space, then taken apart: each has up to three components in random blocks of their
-    own among the last `TRACED_BLOCKS`, and every way to be the lowest adapter of a block comes first
-    in at least one of them.
+    Of `CANDIDATES` drawn ones those that together tell the effects of the features apart best: each
+    next one adds most to log det(X'X), X the features of all blocks traced so far, until there are
+    `ROWS_PER_FEATURE` blocks for each feature. What the last block keeps is not seen, so it does not
+    count.
     """
+    candidates = list(_candidates(space, spots))
+    rows = [_seen_whole(blocks_of(c, space.shape.layers, spots)) for c in candidates]
+    names = sorted({name for blocks in rows for block in blocks for name in block})
+    features = [np.array([[block.get(name, 0.0) for name in names] for block in blocks]) for blocks in rows]
+    scale = np.concatenate(features).max(axis=0)
+    inverse = np.eye(len(names)) / RIDGE
+    left = list(range(len(candidates)))
+    chosen: list[Configuration] = []
+    seen = 0
+    while left and seen < ROWS_PER_FEATURE * len(names):
+        gains = []
+        for i in left:
+            x = features[i] / scale
+            gains.append(float(np.linalg.slogdet(np.eye(len(x)) + x @ inverse @ x.T)[1]))
+        best = left.pop(int(np.argmax(gains)))
+        x = features[best] / scale
+        inverse -= inverse @ x.T @ np.linalg.solve(np.eye(len(x)) + x @ inverse @ x.T, x @ inverse)
+        seen += len(x)
+        chosen.append(candidates[best])
+    return chosen
+
+
+def _seen_whole(blocks: Mapping[int, Features]) -> list[Features]:
+    """All but the last block, where there are others."""
+    return list(blocks.values())[:-1] or list(blocks.values())
+
+
+def _candidates(space: Space, spots: Spots) -> Iterator[Configuration]:
+    """Drawn from the space, then taken apart: each has up to three components in random blocks of their
+    own among the last `TRACED_BLOCKS`, and every way to be the lowest adapter of a block comes first
+    in some of them."""
     rng = np.random.default_rng(0)
     drawn: dict[str, list[Component]] = {}
     by_lowest: dict[str, list[Component]] = {}
@@ -169,15 +204,13 @@ def design(space: Space, spots: Spots) -> list[Configuration]:
     layers = space.shape.layers
     first = max(int(layers > TRACED_BLOCKS), layers - TRACED_BLOCKS)
     above = list(range(first + 1, layers))
-    chosen: list[Configuration] = []
-    for i in range(max(TRACES, len(ways))):
+    for i in range(CANDIDATES):
         lowest = _one_of(by_lowest[ways[i % len(ways)]], rng)
         components = [replace(lowest, layers=(first, *_some(above, rng)))]
         others = [name for name in sorted(drawn) if name != lowest.type]
         for name in rng.permutation(others)[: space.maximum_components - 1].tolist() if above else []:
             components.append(replace(_one_of(drawn[name], rng), layers=_some(above, rng) or (above[-1],)))
-        chosen.append(Configuration(tuple(components), 1.0))
-    return chosen
+        yield Configuration(tuple(components), 1.0)
 
 
 def _one_of(components: Sequence[Component], rng: np.random.Generator) -> Component:

@@ -57,6 +57,13 @@ _facts = sql.Table(
 )
 
 
+def database_url(path: Path, *, read_only: bool = False) -> sql.URL:
+    """The database file as SQLAlchemy has it, whatever signs its path holds."""
+    if read_only:
+        return sql.URL.create("sqlite", database=path.resolve().as_uri(), query={"mode": "ro", "uri": "true"})
+    return sql.URL.create("sqlite", database=str(path.resolve()))
+
+
 class Ledger:
     """Opens or creates the database in a study folder; usable as a context manager."""
 
@@ -64,10 +71,8 @@ class Ledger:
         path = folder / DATABASE
         if read_only and not path.exists():
             raise AutopeftError(f"{folder} holds no study (no {DATABASE})")
-        mode = "?mode=ro&uri=true" if read_only else ""
-        location = f"file:{path.resolve()}" if read_only else str(path.resolve())
-        self.url = f"sqlite:///{path.resolve()}"
-        self._engine = sql.create_engine(f"sqlite:///{location}{mode}", connect_args={"timeout": 60})
+        self.url = str(database_url(path))
+        self._engine = sql.create_engine(database_url(path, read_only=read_only), connect_args={"timeout": 60})
         if not read_only:
             with self._engine.begin() as connection:
                 connection.exec_driver_sql("PRAGMA journal_mode=WAL")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
+import optuna
 import pytest
 
 from autopeft.errors import AutopeftError
@@ -86,3 +87,15 @@ def test_the_database_is_in_wal_mode_and_sound(tmp_path: Path) -> None:
 def test_csv_gives_back_the_trials_it_was_made_from(tmp_path: Path) -> None:
     trials = filled(tmp_path)
     assert read_csv(write_csv(trials)) == trials
+
+
+def test_a_folder_may_have_any_name(tmp_path):
+    folder = tmp_path / "what? 50% of #1"
+    folder.mkdir()
+    trials = filled(folder)
+    with Ledger(folder, read_only=True) as ledger:
+        assert ledger.trials() == trials
+    with Ledger(folder) as ledger:
+        optuna.create_study(storage=ledger.url, study_name="view")
+    assert {path.name.split("-")[0] for path in folder.iterdir()} == {DATABASE}
+    assert {path.name for path in tmp_path.iterdir()} == {folder.name}

@@ -179,12 +179,21 @@ class _Coordinator:
 
     def _search(self) -> None:
         waiting = [t for t in self.ledger.trials() if t.state is TrialState.RUNNING]
+
+        def next_run() -> tuple[Trial, int] | None:
+            trial = waiting.pop(0) if waiting else self._enter_next()
+            return (trial, self.spec.seeds.search) if trial else None
+
+        self._work_off(next_run, self._ended)
+
+    def _work_off(self, next_run: Callable[[], tuple[Trial, int] | None], ended: Callable[[Ended], None]) -> None:
+        """Submit (trial, seed) after (trial, seed) until there is no next one, and see to what comes back.
+
+        ended: called with what has ended, at the end of the time budget with what still runs.
+        """
         while True:
-            while self.executor.free and not self.interrupted:
-                trial = waiting.pop(0) if waiting else self._enter_next()
-                if trial is None:
-                    break
-                self._submit(trial, self.spec.seeds.search)
+            while self.executor.free and not self.interrupted and (run := next_run()):
+                self._submit(*run)
             if not self.executor.running:
                 return
             for event in self.executor.events(1.0):
@@ -193,11 +202,10 @@ class _Coordinator:
                 elif isinstance(event, Rung):
                     self._at_rung(event.number, event.observation)
                 else:
-                    self._ended(event)
+                    ended(event)
             if self.spending.overdrawn:
                 for number in self.executor.running:
-                    seconds = self.executor.stop(number)
-                    self._ended(Ended(number, TrialState.EARLY_STOPPED, "the time budget ended", seconds))
+                    ended(Ended(number, TrialState.EARLY_STOPPED, "the time budget ended", self.executor.stop(number)))
                 return
 
     def _enter_next(self) -> Trial | None:
@@ -250,26 +258,14 @@ class _Coordinator:
         wanted = self._wanted_replicates()
         if wanted and not self.interrupted:
             self.progress.say(f"confirming the picks: {len(wanted)} more runs with other seeds")
-        while wanted or self.executor.running:
-            while wanted and self.executor.free and not self.interrupted:
-                if not self.spending.allows_replicate(self.ledger.trials()):
-                    self.progress.say(f"the time budget ended before {len(wanted)} replicates")
-                    wanted = []
-                    break
-                self._submit(*wanted.pop(0))
-            if self.interrupted:
-                wanted = []
-            for event in self.executor.events(1.0):
-                if isinstance(event, Step):
-                    self.progress.step(event.number, event.step, event.of, event.loss)
-                elif isinstance(event, Rung):
-                    self._at_rung(event.number, event.observation)
-                else:
-                    self._ended_replicate(event)
-            if self.spending.overdrawn:
-                for number in self.executor.running:
-                    self.ledger.spend(number, self.executor.stop(number))
-                return
+
+        def next_run() -> tuple[Trial, int] | None:
+            if wanted and not self.spending.allows_replicate(self.ledger.trials()):
+                self.progress.say(f"the time budget ended before {len(wanted)} replicates")
+                wanted.clear()
+            return wanted.pop(0) if wanted else None
+
+        self._work_off(next_run, self._ended_replicate)
 
     def _wanted_replicates(self) -> list[tuple[Trial, int]]:
         """(trial, seed) not yet observed, so that each trial gets its first replicate before any its second."""

@@ -8,10 +8,12 @@ The view can be thrown away and made again; nothing reads it back into the ledge
 from __future__ import annotations
 
 import json
+import warnings
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.exceptions import ExperimentalWarning
 from optuna.trial import TrialState as OptunaState
 
 from autopeft.spec import StudySpec
@@ -41,7 +43,9 @@ class View:
             directions=[o.direction for o in spec.objectives],
             load_if_exists=True,
         )
-        self.study.set_metric_names([o.name for o in spec.objectives])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            self.study.set_metric_names([o.name for o in spec.objectives])
         self._storage = storage
 
     def update(self, trials: tuple[Trial, ...]) -> None:

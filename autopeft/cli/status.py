@@ -20,6 +20,7 @@ def status(out: Output, study: options.Study) -> None:
     summary = summarise(record.read(study))
     spec, running = summary.record.spec, study_folder.is_open(study)
     states = {state.value: count for state, count in summary.states.items()}
+    counts = [f"{count} {_in_words(state, running)}" for state, count in states.items()]
     hypervolume = summary.progress[-1].hypervolume if summary.progress else None
     names = [o.name for o in spec.objectives]
     data = {
@@ -35,10 +36,15 @@ def status(out: Output, study: options.Study) -> None:
     }
     head = {
         "study": f"{spec.name} in {study}{' (running)' if running else ''}",
-        "trials": ", ".join(f"{count} {state.lower().replace('_', ' ')}" for state, count in states.items()) or "none",
+        "trials": ", ".join(counts) or "none",
         "budget": f"{spec.budget}; used {len(summary.rows)} trials, {words.seconds(summary.seconds)}",
         "hypervolume": "-" if hypervolume is None else f"{hypervolume:.4f}",
     }
     cells = [[row.number, *(words.value(n, row.values[n]) for n in names), row.configuration] for row in summary.front]
     shown = table(["trial", *(words.name(n) for n in names), "configuration"], cells)
     out.result(data, "\n\n".join([pairs(head), f"Pareto front\n{shown}", verdict(summary)]))
+
+
+def _in_words(state: str, running: bool) -> str:
+    """A trial that an ended search left RUNNING waits for the next one."""
+    return "interrupted, to be run again" if state == "RUNNING" and not running else state.lower().replace("_", " ")

@@ -11,6 +11,7 @@ import base64
 import hashlib
 import json
 import re
+import shlex
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,13 @@ from markupsafe import Markup
 from autopeft import __version__
 from autopeft.report import page, words
 from autopeft.report.charts.style import DARK, hover
-from autopeft.report.plain import contract, render_csv
+from autopeft.report.plain import configuration_text, contract, csv_lines
 from autopeft.report.summary import Summary
 from autopeft.report.tables import trials_table
 
 HERE = Path(__file__).parent
+LIMITS = {"trainable_parameters": "100k, 1%", "peak_memory_bytes": "500MB"}
+"""Costs by which the page filters trials -> how a limit may be written."""
 UNIT = re.compile(r"(?<=\d) (?=%|[kMBT]\b|[kMGT]B\b)")
 """The space between a number and its unit, at which a line must not break."""
 
@@ -40,10 +43,10 @@ def render(summary: Summary) -> str:
             "charts": {chart.name: chart.content for chart in charts},
             "hover": {row.number: hover(summary, row) for row in summary.rows},
             "dark": DARK,
+            "study": {"folder": shlex.quote(str(summary.record.folder)), "base_parameters": summary.record.shape.total_parameters},
         },
-        "download-json": contract(summary),
         "download-front": page.front_configurations(summary),
-        "download-csv": render_csv(summary),
+        **downloads(summary),
     }
     template = _environment().get_template("report.html")
     return template.render(
@@ -59,11 +62,28 @@ def render(summary: Summary) -> str:
         version=__version__,
         placed=lambda row: page.placed(summary, row),
         words=words,
+        limits=LIMITS,
         policy=policy([plotly, own]),
         style=Markup(style),
-        scripts=[Markup(plotly), Markup(own)],
+        scripts=[Markup(own), Markup(plotly)],
         blocks={name: embedded(content) for name, content in blocks.items()},
     )
+
+
+def downloads(summary: Summary) -> dict[str, Any]:
+    """The report as JSON and as CSV, which share one copy of the configurations: `configurations` has the
+    text of each trial's, `download-json` the rest of the contract, and `download-csv` its head and what
+    stands before and after the quoted configuration in each trial's line."""
+    texts = [configuration_text(row) for row in summary.rows]
+    head, *lines = csv_lines(summary)
+    quoted = ['"' + text.replace('"', '""') + '"' for text in texts]
+    without = contract(summary)
+    without["trials"] = [{k: v for k, v in trial.items() if k != "configuration"} for trial in without["trials"]]
+    return {
+        "configurations": texts,
+        "download-json": without,
+        "download-csv": {"head": head, "rows": [line.rpartition(text)[::2] for line, text in zip(lines, quoted, strict=True)]},
+    }
 
 
 def policy(scripts: list[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from autopeft.report import words
@@ -19,7 +19,7 @@ from autopeft.report.charts.replicates import replicates
 from autopeft.report.charts.style import Chart
 from autopeft.report.rows import Row
 from autopeft.report.summary import Summary
-from autopeft.report.tables import Table, baselines_table, reasons_table
+from autopeft.report.tables import Table, baselines_table, reasons_table, shortened
 from autopeft.statistics import Estimate
 
 HIDDEN = ("shape", "axes")
@@ -41,7 +41,7 @@ def sections(summary: Summary) -> list[Section]:
     """Sections with something to show."""
     trade_offs = (
         f"{words.plural(len(summary.front), 'configuration')} of {len(summary.complete)} complete ones cannot be improved in one objective "
-        "without losing in another. Hover a point for its configuration."
+        "without losing in another. Click a point for its configuration, learning curve and commands."
     )
     doubt = f"Differences in {summary.quality.title} that seeds and the size of the confirm split can explain are no differences."
     patterns = _some(placement(summary), importance(summary), parallel(summary))
@@ -55,7 +55,12 @@ def sections(summary: Summary) -> list[Section]:
         Section("learning", "Learning", "How trials learnt, and how far a rung can be trusted.", _some(loss(summary), rungs(summary))),
         Section("costs", "Costs", "What trials used, and why some gave no result.", _some(memory(summary), seconds(summary)), reasons),
     ]
-    return [section for section in made if section.charts or section.tables]
+    return [_bounded(section) for section in made if section.charts or section.tables]
+
+
+def _bounded(section: Section) -> Section:
+    """With tables beside charts that stay small however many trials there are."""
+    return replace(section, charts=tuple(replace(chart, table=shortened(chart.table)) for chart in section.charts))
 
 
 def _some(*charts: Chart | None) -> tuple[Chart, ...]:

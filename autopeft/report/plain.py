@@ -68,18 +68,32 @@ def trial_note(summary: Summary, row: Row) -> str:
 
 def render_csv(summary: Summary) -> str:
     """One line per trial. Texts that a spreadsheet would run as a formula get a leading apostrophe."""
+    return "".join(csv_lines(summary))
+
+
+def csv_lines(summary: Summary) -> list[str]:
+    """The head, then one line per trial, each with its line end."""
     names = [o.name for o in summary.objectives]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     columns = ["number", "state", "origin", "label", "on_front", "picks", *names, *(f"{name}_standard_error" for name in names)]
-    writer.writerow([*columns, "fidelity", "seconds", "types", "learning_rate", "in_words", "configuration", "reason"])
+    lines = [_line([*columns, "fidelity", "seconds", "types", "learning_rate", "in_words", "configuration", "reason"])]
     for row in summary.rows:
         trial = row.trial
         cells: list[Any] = [row.number, trial.state.value, trial.origin.value, _cell(trial.label), int(row.on_front), " ".join(row.picks)]
         cells += [_finite(row.values[name]) for name in names]
         cells += [_finite(row.standard_errors[name]) for name in names]
         cells += [row.fidelity, round(trial.seconds, 3), _cell("+".join(row.types)), trial.configuration.learning_rate]
-        writer.writerow([*cells, _cell(row.configuration), json.dumps(trial.configuration.to_json()), _cell(trial.reason)])
+        lines.append(_line([*cells, _cell(row.configuration), configuration_text(row), _cell(trial.reason)]))
+    return lines
+
+
+def configuration_text(row: Row) -> str:
+    """The configuration as the CSV holds it: JSON in one line."""
+    return json.dumps(row.trial.configuration.to_json())
+
+
+def _line(cells: list[Any]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(cells)
     return text.getvalue()
 
 

@@ -1,12 +1,20 @@
 "use strict";
 (() => {
   const read = (id) => JSON.parse(document.getElementById(id).textContent);
-  const { charts, hover, dark } = read("chart-data");
+  const { charts, hover, dark, study } = read("chart-data");
+  const configurations = read("configurations");
+  const everything = read("download-json");
+  everything.trials.forEach((trial, i) => { trial.configuration = JSON.parse(configurations[i]); });
+  const trials = Object.fromEntries(everything.trials.map((trial) => [trial.number, trial]));
+  const front = new Set(everything.front);
   const prefersDark = matchMedia("(prefers-color-scheme: dark)");
   const options = {
     responsive: true, displaylogo: false, showSendToCloud: false, displayModeBar: "hover",
     modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "toggleSpikelines"],
   };
+  let wanted = null; // numbers of the trials that the filter lets through; null: all of them
+
+  // Charts: drawn when they come near the window, all of them before printing.
 
   const inDark = (value) => {
     if (typeof value === "string") return dark[value] || value;
@@ -14,21 +22,70 @@
     if (value && typeof value === "object") return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, inDark(v)]));
     return value;
   };
-  const withHover = (trace) => {
-    if (!Array.isArray(trace.customdata) || Array.isArray(trace.customdata[0])) return trace;
-    return { ...trace, hovertext: trace.customdata.map((number) => hover[number] || "") };
+  const isOfTrials = (trace) => Array.isArray(trace.customdata) && !Array.isArray(trace.customdata[0]);
+  const filtered = (trace) => {
+    if (!wanted) return trace;
+    const gaps = (values) => values.map((value, i) => (wanted.has(trace.customdata[i]) ? value : null));
+    return { ...trace, x: gaps(trace.x), y: gaps(trace.y) };
   };
-  const draw = (name, asDark, width) => {
-    const place = document.getElementById(`chart-${name}`);
-    const chart = asDark ? inDark(charts[name]) : charts[name];
+  const withHover = (trace) => ({ ...trace, hovertext: trace.customdata.map((number) => hover[number] || "") });
+  const draw = (place, asDark, width) => {
+    const chart = charts[place.id.replace("chart-", "")];
+    const { data, layout } = asDark ? inDark(chart) : chart;
     const size = { height: Number(place.dataset.height), ...(width ? { width, autosize: false } : { autosize: true }) };
-    return Plotly.react(place, chart.data.map(withHover), { ...chart.layout, ...size }, options);
+    const traces = data.map((trace) => (isOfTrials(trace) ? withHover(filtered(trace)) : trace));
+    Plotly.react(place, traces, { ...layout, ...size }, options);
+    if (!place.dataset.drawn) place.on("plotly_click", (event) => open(event.points[0].customdata));
+    place.dataset.drawn = "yes";
   };
-  const drawAll = (asDark, width) => Object.keys(charts).forEach((name) => draw(name, asDark, width));
-  drawAll(prefersDark.matches);
-  prefersDark.addEventListener("change", () => drawAll(prefersDark.matches));
-  addEventListener("beforeprint", () => drawAll(false, 640));
-  addEventListener("afterprint", () => drawAll(prefersDark.matches));
+  const places = [...document.querySelectorAll(".plot[data-height]")];
+  const drawAll = (chosen, asDark, width) => chosen.forEach((place) => draw(place, asDark, width));
+  const drawn = () => places.filter((place) => place.dataset.drawn);
+  const nearby = new IntersectionObserver((entries) => {
+    for (const { target } of entries.filter((entry) => entry.isIntersecting)) {
+      nearby.unobserve(target);
+      if (!target.dataset.drawn) draw(target, prefersDark.matches);
+    }
+  }, { rootMargin: "300px 0px" });
+  addEventListener("load", () => places.forEach((place) => nearby.observe(place))); // plotly stands below and is there by then
+  prefersDark.addEventListener("change", () => drawAll(drawn(), prefersDark.matches));
+  addEventListener("beforeprint", () => drawAll(places, false, 640));
+  addEventListener("afterprint", () => drawAll(drawn(), prefersDark.matches));
+
+  // One trial: its configuration, learning curve and commands.
+
+  const dialog = document.getElementById("details");
+  const plain = (text) => text.replace(/<br>/g, "\n").replace(/<[^>]*>/g, "").replace(/&lt;/g, "<").replace(/&gt;/g, ">").replace(/&amp;/g, "&");
+  const curve = (number) => {
+    const points = { x: [], y: [] };
+    for (const trace of charts.loss ? charts.loss.data : []) {
+      trace.customdata.forEach((of, i) => { if (of === number) { points.x.push(trace.x[i]); points.y.push(trace.y[i]); } });
+    }
+    return points;
+  };
+  const open = (number) => {
+    if (!dialog || !trials[number]) return;
+    const [title, ...told] = plain(hover[number]).split("\n");
+    const inside = (name) => dialog.querySelector(`[data-of="${name}"]`);
+    inside("title").textContent = title[0].toUpperCase() + title.slice(1);
+    inside("told").textContent = told.join("\n");
+    inside("train").textContent = `autopeft train ${study.folder} --pick ${number}`;
+    inside("export").textContent = `autopeft export ${study.folder} --pick ${number}`;
+    inside("configuration").textContent = JSON.stringify(trials[number].configuration, null, 1);
+    if (!dialog.open) dialog.showModal();
+    const points = curve(Number(number));
+    const place = inside("curve");
+    place.hidden = !points.x.length || !window.Plotly;
+    if (!place.hidden) {
+      const { layout } = charts.loss;
+      const made = { data: [{ type: "scatter", mode: "lines", ...points, line: { color: "#0072b2", width: 2 } }], layout: { ...layout, height: 220, showlegend: false } };
+      const shown = prefersDark.matches ? inDark(made) : made;
+      Plotly.react(place, shown.data, shown.layout, options);
+    }
+    dialog.scrollTop = 0;
+  };
+
+  // Buttons.
 
   const copy = async (button) => {
     const code = button.parentElement.querySelector("code");
@@ -41,39 +98,73 @@
     button.textContent = "Copied";
     setTimeout(() => { button.textContent = "Copy"; }, 1500);
   };
+  const csv = ({ head, rows }) => {
+    const quoted = (text) => `"${text.replaceAll('"', '""')}"`;
+    return head + rows.map(([before, after], i) => before + quoted(configurations[i]) + after).join("");
+  };
+  const contents = {
+    "download-csv": () => csv(read("download-csv")),
+    "download-json": () => JSON.stringify(everything, null, 1),
+    "download-front": () => JSON.stringify(read("download-front"), null, 1),
+  };
   const save = (button) => {
-    const source = document.getElementById(button.dataset.download).textContent;
     const isTable = button.dataset.file.endsWith(".csv");
-    const text = isTable ? JSON.parse(source) : JSON.stringify(JSON.parse(source), null, 1);
+    const text = contents[button.dataset.download]();
     const link = document.createElement("a");
     link.href = URL.createObjectURL(new Blob([text], { type: isTable ? "text/csv" : "application/json" }));
     link.download = button.dataset.file;
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 1000);
   };
-  document.querySelectorAll("[data-copy]").forEach((b) => b.addEventListener("click", () => copy(b)));
-  document.querySelectorAll("[data-download]").forEach((b) => b.addEventListener("click", () => save(b)));
+  document.addEventListener("click", ({ target }) => {
+    const button = target.closest("button");
+    if (!button) { if (target === dialog) dialog.close(); }
+    else if ("copy" in button.dataset) copy(button);
+    else if ("download" in button.dataset) save(button);
+    else if ("trial" in button.dataset) open(button.dataset.trial);
+    else if ("close" in button.dataset) dialog.close();
+  });
 
-  const body = document.querySelector("#trial-table tbody");
-  const rows = [...body.rows];
-  const filters = { state: "by-state", type: "by-type", text: "by-text", front: "by-front" };
-  const field = Object.fromEntries(Object.entries(filters).map(([name, id]) => [name, document.getElementById(id)]));
-  const filter = () => {
-    const wanted = field.text.value.trim().toLowerCase();
-    let shown = 0;
-    for (const row of rows) {
-      const [, state, types] = [...row.cells].map((cell) => cell.textContent);
-      const fits = (!field.state.value || state === field.state.value)
-        && (!field.type.value || types.split(" + ").includes(field.type.value))
-        && (!field.front.checked || row.querySelector("td.front"))
-        && row.textContent.toLowerCase().includes(wanted);
-      row.hidden = !fits;
-      shown += fits;
-    }
-    document.getElementById("shown").textContent = `${shown} of ${rows.length} trials`;
+  // Filter: of the table of all trials and of every chart of trials.
+
+  const form = document.getElementById("filters");
+  const rows = [...document.querySelectorAll("#trial-table tbody tr")];
+  const numberOf = (row) => Number(row.cells[0].textContent);
+  const quantity = (input) => {
+    const found = input.value.trim().match(/^(\d+(?:\.\d+)?) *([kmgt]?)b?(%?)$/i);
+    input.setAttribute("aria-invalid", String(Boolean(input.value.trim()) && !found));
+    if (!found) return Infinity;
+    const [, amount, power, percent] = found;
+    const unit = { "": 1, k: 1e3, m: 1e6, g: 1e9, t: 1e12 }[power.toLowerCase()];
+    return percent ? (amount / 100) * study.base_parameters : amount * unit;
   };
-  Object.values(field).forEach((f) => f.addEventListener("input", filter));
-  document.getElementById("filters").addEventListener("submit", (event) => event.preventDefault());
+  const typesOf = ({ configuration }) => (configuration.components.length ? configuration.components.map((c) => c.type) : ["head only"]);
+  const filter = () => {
+    const field = Object.fromEntries([...form.elements].filter((e) => e.name).map((e) => [e.name, e]));
+    const text = field.text.value.trim().toLowerCase();
+    const limits = ["trainable_parameters", "peak_memory_bytes"].map((name) => [name, field[name] ? quantity(field[name]) : Infinity]);
+    const fits = (row) => {
+      const trial = trials[numberOf(row)];
+      return (!field.state.value || trial.state === field.state.value)
+        && (!field.type.value || typesOf(trial).includes(field.type.value))
+        && (!field.front.checked || front.has(trial.number))
+        && limits.every(([name, limit]) => limit === Infinity || (trial.values[name] != null && trial.values[name] <= limit))
+        && row.textContent.toLowerCase().includes(text);
+    };
+    const passing = rows.filter(fits);
+    wanted = passing.length === rows.length ? null : new Set(passing.map(numberOf));
+    rows.forEach((row) => { row.hidden = wanted !== null && !wanted.has(numberOf(row)); });
+    document.getElementById("shown").textContent = wanted ? `${passing.length} of ${rows.length} trials` : `${rows.length} trials`;
+    drawAll(drawn(), prefersDark.matches);
+  };
+  if (form) {
+    let soon = 0;
+    form.addEventListener("input", () => { clearTimeout(soon); soon = setTimeout(filter, 120); });
+    form.addEventListener("reset", () => setTimeout(filter));
+    form.addEventListener("submit", (event) => event.preventDefault());
+  }
+
+  // Sorting.
 
   const heads = [...document.querySelectorAll("#trial-table th")];
   const sort = (head, column) => {
@@ -91,7 +182,7 @@
       if (missing(a) || missing(b)) return missing(a) - missing(b);
       return down ? compare(b, a) : compare(a, b);
     });
-    body.append(...rows);
+    document.querySelector("#trial-table tbody").append(...rows);
   };
   heads.forEach((head, column) => head.querySelector("button").addEventListener("click", () => sort(head, column)));
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from autopeft.report import words
 from autopeft.report.rows import Row
@@ -35,10 +35,22 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
 
 
+BESIDE_A_CHART = 300
+"""Rows of a table beside a chart, at most."""
+
+
 def table(caption: str, columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> Table:
     made = Table(caption, tuple(columns), tuple(tuple(row) for row in rows))
     assert all(len(row) == len(made.columns) for row in made.rows), caption
     return made
+
+
+def shortened(whole: Table) -> Table:
+    """The first `BESIDE_A_CHART` rows, and a caption that says so where there are more."""
+    if len(whole.rows) <= BESIDE_A_CHART:
+        return whole
+    said = f"{whole.caption} (the first {BESIDE_A_CHART} of {len(whole.rows):,} rows; every trial stands in the downloads)"
+    return replace(whole, caption=said, rows=whole.rows[:BESIDE_A_CHART])
 
 
 def number_cell(row: Row) -> Cell:
@@ -133,7 +145,7 @@ def mark_of(distinguishable: bool) -> str:
 
 
 def trials_table(summary: Summary) -> Table:
-    """Every trial. The page filters by the columns `state` and `types` and by the mark of `standing`."""
+    """Every trial; its first column is the number, by which the page finds and filters a row."""
     columns = [
         Column("trial", numeric=True),
         Column("state"),

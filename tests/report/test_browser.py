@@ -52,14 +52,22 @@ def show(browser: Browser, folder: Path, record: StudyRecord) -> None:
     browser.wait_for(READY)
 
 
+def draw_all(browser: Browser) -> None:
+    """Charts are drawn when they come into view."""
+    browser.run("document.documentElement.style.scrollBehavior = 'auto'")
+    for i in range(browser.run("return document.querySelectorAll('.plot[data-height]').length")):
+        browser.run("document.querySelectorAll('.plot[data-height]')[arguments[0]].scrollIntoView({block: 'center'})", i)
+        browser.wait_for(f"document.querySelectorAll('.plot[data-height]')[{i}].dataset.drawn")
+
+
 def elsewhere(browser: Browser) -> list[str]:
     return [url for url in browser.requests() if not url.startswith(("file:", "data:", "blob:"))]
 
 
 def test_charts_are_drawn_without_errors_or_requests(page: Browser) -> None:
-    plots = page.run(
-        "return [...document.querySelectorAll('.plot')].map(p => [p.id, p.querySelectorAll('svg.main-svg').length, p.clientWidth])"
-    )
+    draw_all(page)
+    each = "p => [p.id, p.querySelectorAll('svg.main-svg').length, p.clientWidth]"
+    plots = page.run(f"return [...document.querySelectorAll('.plot[data-height]')].map({each})")
     assert len(plots) == 13
     assert all(drawings >= 1 and width > 300 for _, drawings, width in plots)
     assert page.console() == []
@@ -70,6 +78,13 @@ def test_there_is_no_button_that_sends_the_chart_away(page: Browser) -> None:
     titles = page.run("return [...document.querySelectorAll('.modebar-btn')].map(b => b.dataset.title)")
     assert titles
     assert not [title for title in titles if "share" in title.lower() or "cloud" in title.lower()]
+
+
+def test_charts_are_drawn_when_they_come_into_view(browser: Browser, folder: Path, record: StudyRecord) -> None:
+    show(browser, folder, record)
+    assert browser.run("return document.querySelectorAll('.plot[data-drawn]').length") < 13
+    draw_all(browser)
+    assert browser.run("return document.querySelectorAll('.plot[data-drawn]').length") == 13
 
 
 def test_hovering_a_point_says_its_configuration(page: Browser) -> None:
@@ -99,14 +114,65 @@ def test_the_trial_table_sorts_and_filters(page: Browser, record: StudyRecord) -
     known = [float(text.split()[0]) for text in shown if text != "–"]
     assert known == sorted(known, reverse=True)
     assert shown == [text for text in shown if text != "–"] + ["–"] * shown.count("–")
-    choose = "const e = document.getElementById(arguments[0]); e.value = arguments[1]; e.dispatchEvent(new Event('input'))"
-    page.run(choose, "by-state", "early stopped")
+    choose(page, "state", "EARLY_STOPPED")
     stopped = [t for t in record.trials if t.state == "EARLY_STOPPED"]
     assert len(page.run(column, 0)) == len(stopped) > 0
-    page.run(choose, "by-type", "lora")
+    choose(page, "type", "lora")
     wanted = [t for t in stopped if "lora" in [c.type for c in t.configuration.components]]
     assert {int(n) for n in page.run(column, 0)} == {t.number for t in wanted}
     assert page.run("return document.getElementById('shown').textContent") == f"{len(wanted)} of 60 trials"
+    page.run("document.querySelector('#filters [type=reset]').click()")
+    page.wait_for("document.getElementById('shown').textContent === '60 trials'")
+
+
+def choose(page: Browser, name: str, value: str) -> None:
+    """Set a field of the filter and wait until it has worked."""
+    page.run(
+        "const e = document.querySelector(`#filters [name=${arguments[0]}]`); e.value = arguments[1];"
+        "document.getElementById('shown').textContent = ''; e.dispatchEvent(new Event('input', {bubbles: true}))",
+        name,
+        value,
+    )
+    page.wait_for("document.getElementById('shown').textContent")
+
+
+def test_limits_filter_the_table_and_the_charts(page: Browser, record: StudyRecord) -> None:
+    draw_all(page)
+    seen = (
+        "const p = document.getElementById('chart-front-accuracy-trainable-parameters');"
+        "return p.data.filter(t => t.customdata).flatMap(t => t.customdata.filter((n, i) => t.x[i] !== null))"
+    )
+    inside = {t.number for t in record.trials if t.computed["trainable_parameters"] <= 50_000}
+    assert set(page.run(seen)) - inside
+    choose(page, "trainable_parameters", "50k")
+    assert set(page.run(seen)) <= inside
+    numbers = page.run("return [...document.querySelectorAll('#trial-table tbody tr:not([hidden])')].map(r => +r.cells[0].textContent)")
+    assert set(numbers) == inside
+    choose(page, "trainable_parameters", "fifty")
+    assert page.run("return document.querySelector('[name=trainable_parameters]').getAttribute('aria-invalid')") == "true"
+    page.run("document.querySelector('#filters [type=reset]').click()")
+    page.wait_for("document.getElementById('shown').textContent === '60 trials'")
+
+
+def test_clicking_a_point_opens_its_configuration_curve_and_commands(page: Browser, record: StudyRecord) -> None:
+    draw_all(page)
+    trial = next(t for t in record.complete if t.configuration.components)
+    chart = "document.getElementById('chart-front-accuracy-trainable-parameters')"
+    page.run(f"{chart}.emit('plotly_click', {{points: [{{customdata: arguments[0]}}]}})", trial.number)
+    assert page.run("return document.getElementById('details').open")
+    said = page.run(
+        "return Object.fromEntries([...document.querySelectorAll('#details [data-of]')].map(e => [e.dataset.of, e.textContent]))"
+    )
+    assert said["title"].startswith(f"Trial {trial.number}")
+    assert said["train"] == f"autopeft train {record.folder} --pick {trial.number}"
+    assert json.loads(said["configuration"]) == trial.configuration.to_json()
+    points = page.run("return document.querySelector('#details .plot').data[0].x.length")
+    assert points > 10
+    page.run("document.querySelector('#details [data-close]').click()")
+    assert not page.run("return document.getElementById('details').open")
+    page.run("document.querySelector(`#trial-table [data-trial='3']`).click()")
+    assert page.run("return document.querySelector('#details [data-of=title]').textContent").startswith("Trial 3")
+    page.run("document.querySelector('#details [data-close]').click()")
 
 
 def test_downloads_are_the_report_in_other_formats(page: Browser, folder: Path, record: StudyRecord) -> None:
@@ -143,9 +209,10 @@ def test_hostile_names_do_not_run(browser: Browser, folder: Path) -> None:
     assert elsewhere(browser) == []
 
 
-@pytest.mark.parametrize("trials", [0, 200])
+@pytest.mark.parametrize("trials", [0, 200, 2000])
 def test_small_and_large_studies_are_drawn(browser: Browser, folder: Path, trials: int) -> None:
     show(browser, folder, synthetic.record(trials, name=f"of-{trials}"))
+    draw_all(browser)
     assert browser.run("return document.querySelectorAll('.plot svg.main-svg').length") >= (13 if trials else 0)
     assert browser.console() == []
     assert elsewhere(browser) == []
@@ -160,6 +227,7 @@ def test_the_page_prints(folder: Path, record: StudyRecord) -> None:
 def test_a_dark_page_has_dark_charts_and_a_narrow_one_does_not_overflow(folder: Path, record: StudyRecord) -> None:
     with Browser(width=500, dark=True) as browser:
         show(browser, folder, record)
+        draw_all(browser)
         colours = browser.run(
             "return [getComputedStyle(document.body).backgroundColor, getComputedStyle(document.querySelector('.plot .xtick text')).fill]"
         )

@@ -29,8 +29,10 @@ from autopeft.report.tables import Cell, Column, number_cell, state_cell, table,
 from autopeft.trial import Observation, TrialState
 
 PICKS = (BLUE, GREEN, ORANGE)
-POINTS = 48
-"""Points kept of a curve; a report with hundreds of trials stays small."""
+POINTS, FEWEST_POINTS = 48, 8
+"""Points kept of a curve, at most and at least."""
+ALL_POINTS = 7_000
+"""Points kept of all curves together, so that a report with thousands of trials stays small."""
 
 
 def loss(summary: Summary) -> Chart | None:
@@ -44,12 +46,13 @@ def loss(summary: Summary) -> Chart | None:
         *((_short(run[0]), [run], _look(i), 1.0) for i, run in enumerate(run for run in runs if run[0].picks)),
     )
     data = []
+    kept = max(FEWEST_POINTS, min(POINTS, ALL_POINTS // len(runs)))
     for name, found, look, opacity in groups:
         x: list[float | None] = []
         y: list[float | None] = []
         of: list[Row | None] = []
         for row, last in found:
-            points = _thin(last.curve)
+            points = _thin(last.curve, kept)
             x += [*(float(step) for step, _ in points), None]
             y += [*(value for _, value in points), None]
             of += [row] * len(points) + [None]
@@ -140,11 +143,11 @@ def _shares(summary: Summary) -> list[float]:
     return sorted({o.step / o.total_steps for row in summary.rows for o in _run(row) if not o.is_final})
 
 
-def _thin(curve: tuple[tuple[int, float], ...]) -> list[tuple[int, float]]:
-    """At most about `POINTS` points, each the mean of its neighbours, so that noise does not alias; a
+def _thin(curve: tuple[tuple[int, float], ...], kept: int) -> list[tuple[int, float]]:
+    """At most `kept` points, each the mean of its neighbours, so that noise does not alias; a
     loss that is not finite ends the curve."""
     curve = tuple(takewhile(lambda point: math.isfinite(point[1]), curve))
-    width = max(1, -(-len(curve) // POINTS))
+    width = max(1, -(-len(curve) // kept))
     chunks = [curve[i : i + width] for i in range(0, len(curve), width)]
     return [(round(sum(s for s, _ in c) / len(c)), round(sum(v for _, v in c) / len(c), 4)) for c in chunks]
 

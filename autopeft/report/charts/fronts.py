@@ -111,6 +111,7 @@ def _pair(summary: Summary, x: ObjectiveView, y: ObjectiveView, *, wide: bool) -
             textfont={"color": INK, "size": 12.5},
             marker={"size": 20, "symbol": "circle-open", "color": GREEN, "line": {"width": 2.5, "color": GREEN}},
             hoverinfo="skip",
+            customdata=[row.number for row in picked],
             cliponaxis=False,
         )
     )

@@ -64,7 +64,8 @@ def _importance(space: Space, rows: tuple[Row, ...], objective: ObjectiveView) -
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         evaluator = optuna.importance.PedAnovaImportanceEvaluator()
-        return Importance(dict(optuna.importance.get_param_importances(study, evaluator=evaluator, normalize=True)), len(trials))
+        shares = optuna.importance.get_param_importances(study, evaluator=evaluator, normalize=True)
+    return Importance(dict(sorted(shares.items(), key=lambda item: (-item[1], item[0]))), len(trials))
 
 
 def _quiet_study() -> optuna.Study:

@@ -16,6 +16,9 @@ from autopeft.report.rows import Row
 from autopeft.report.summary import Summary
 from autopeft.report.tables import Cell, Column, number_cell, table
 
+DOMINATED = 400
+"""Lines of dominated configurations, at most."""
+
 
 @dataclass(frozen=True)
 class Line:
@@ -40,9 +43,11 @@ def parallel(summary: Summary) -> Chart | None:
     def heights(row: Row) -> list[float]:
         return [(line.place(line.of(row)) - low) / (high - low) for line, (low, high) in zip(lines, spans, strict=True)]
 
+    others = [r for r in rows if not r.on_front and not r.is_baseline]
+    every = -(-len(others) // DOMINATED) or 1
     across = [float(i) for i in range(len(lines))]
     groups = (
-        ("dominated", [r for r in rows if not r.on_front and not r.is_baseline], {"color": GREY, "width": 1}, 0.45),
+        ("dominated", others[::every], {"color": GREY, "width": 1}, 0.45),
         ("baselines", [r for r in rows if r.is_baseline and not r.picks], {"color": RED, "width": 1.5, "dash": "dash"}, 0.8),
         ("Pareto front", [r for r in rows if r.on_front and not r.is_baseline and not r.picks], {"color": BLUE, "width": 1.5}, 0.8),
         ("picks", [r for r in rows if r.picks], {"color": INK, "width": 3}, 1.0),
@@ -61,7 +66,8 @@ def parallel(summary: Summary) -> Chart | None:
     return Chart(
         "parallel",
         "What the front has in common",
-        "One line per complete configuration; 0 means that the adapter type is off. Where the blue lines meet, the front agrees.",
+        "One line per complete configuration; 0 means that the adapter type is off. Where the blue lines meet, the front agrees."
+        + (f" Of {len(others):,} dominated ones one in {every} is drawn." if every > 1 else ""),
         f"Parallel lines of {len(rows)} configurations over {words.joined([line.title for line in lines])}.",
         {"data": data, "layout": made},
         table(

@@ -12,10 +12,12 @@ from autopeft.report.tables import Cell, Column, Table, table, value_cell
 from autopeft.trial import Curve
 
 TABLE_ROWS = 40
+DRAWN = 400
+"""Points of a line, at most."""
 
 
 def hypervolume(summary: Summary) -> Chart | None:
-    points = summary.progress
+    points = _spread(summary.progress, DRAWN)
     if not points:
         return None
     last = points[-1]
@@ -25,14 +27,14 @@ def hypervolume(summary: Summary) -> Chart | None:
         "Progress of the front",
         "Hypervolume is the share of the space between head only at the price of full fine-tuning and a perfect, free model "
         "that the front covers. Flat to the right: more trials bought little.",
-        f"Line chart of the hypervolume after each of {len(points)} finished trials; it ends at {last.hypervolume:.4f}.",
+        f"Line chart of the hypervolume after each of {len(summary.progress)} finished trials; it ends at {last.hypervolume:.4f}.",
         content,
         _table(summary, points),
     )
 
 
 def within(summary: Summary) -> Chart | None:
-    points = summary.progress
+    points = _spread(summary.progress, DRAWN)
     sizes = [size for size in (points[-1].within if points else {}) if any(p.within[size] is not None for p in points)]
     if not sizes:
         return None
@@ -78,11 +80,15 @@ def _against_both(points: tuple[Curve, ...], lines: Mapping[str, Sequence[float 
     return {"data": data, "layout": made}
 
 
+def _spread(points: tuple[Curve, ...], most: int) -> tuple[Curve, ...]:
+    """At most `most` of the points, evenly spread, the last among them."""
+    step = max(1, -(-len(points) // most))
+    return tuple(p for i, p in enumerate(points) if (len(points) - 1 - i) % step == 0)
+
+
 def _table(summary: Summary, points: tuple[Curve, ...]) -> Table:
-    """At most `TABLE_ROWS` rows, evenly spread, the last among them."""
     sizes = list(points[-1].within)
-    step = max(1, -(-len(points) // TABLE_ROWS))
-    shown = [p for i, p in enumerate(points) if (len(points) - 1 - i) % step == 0]
+    shown = _spread(points, TABLE_ROWS)
     metric = summary.quality.name
     columns = [Column("finished trials", numeric=True), Column("time", numeric=True), Column("hypervolume", numeric=True)]
     columns += [Column(f"within {_size(size)}", numeric=True) for size in sizes]

@@ -300,12 +300,13 @@ class _Coordinator:
         trials, environment = self.ledger.trials(), self.environment
         each = self.spending.seconds_each(trials)
         remaining = self.spending.remaining(trials)
-        counts = environment["data"]["counts"]
+        counts, full = environment["data"]["counts"], environment["data"].get("at_max_length", 0)
         lines = [
             f"study {self.study}: {len(trials)} trials so far, budget {self.spending.budget}"
             + ("" if remaining is None else f", about {remaining / 60:.0f} min to go"),
             f"model {self.spec.model.base}: {self.space.shape.total_parameters / 1e6:.1f} M parameters, {self.space.shape.layers} layers",
-            f"data: {counts['train']:,} to train, {counts['search']:,} to search, {counts['confirm']:,} to confirm",
+            f"data: {counts['train']:,} to train, {counts['search']:,} to search, {counts['confirm']:,} to confirm"
+            + (f"; {full:,} to train are at max_length {self.spec.data.max_length}, where longer ones are cut" if full else ""),
             f"space {self.space.name!r}: {float(self.space.cardinality):.3g} configurations of {', '.join(self.space.types)}",
             f"trial: {environment['total_steps']} steps of {self.spec.training.batch_size}, about {each:.0f} s "
             f"on {environment['environment']['device_name']}, {environment['recipe']['precision']}",

@@ -101,7 +101,12 @@ class Workbench:
         found: dict[str, Any] = {
             "shape": self.shape.to_json(),
             "environment": environment(self.device),
-            "data": {"sha256": self.splits.sha256, "counts": self.splits.counts, "labels": list(self.splits.labels)},
+            "data": {
+                "sha256": self.splits.sha256,
+                "counts": self.splits.counts,
+                "labels": list(self.splits.labels),
+                "at_max_length": sum(e.length == self.spec.data.max_length for e in self.train_set),
+            },
             "threads": torch.get_num_threads(),
             "recipe": vars(self.recipe(0)),
         }

@@ -41,7 +41,7 @@ def sections(summary: Summary) -> list[Section]:
     """Sections with something to show."""
     trade_offs = (
         f"{words.plural(len(summary.front), 'configuration')} of {len(summary.complete)} complete ones cannot be improved in one objective "
-        "without losing in another. Click a point for its configuration, learning curve and commands."
+        f"without losing in another. {_doubtful(summary)}Click a point for its configuration, learning curve and commands."
     )
     doubt = f"Differences in {summary.quality.title} that seeds and the size of the confirm split can explain are no differences."
     patterns = _some(placement(summary), importance(summary), parallel(summary))
@@ -56,6 +56,18 @@ def sections(summary: Summary) -> list[Section]:
         Section("costs", "Costs", "What trials used, and why some gave no result.", _some(memory(summary), seconds(summary)), reasons),
     ]
     return [_bounded(section) for section in made if section.charts or section.tables]
+
+
+def _doubtful(summary: Summary) -> str:
+    """How many places on the front are luck, and how many trials beside it may belong there."""
+    doubtful = sum(summary.probability.get(row.number, 1.0) < 0.5 for row in summary.front)
+    could = sum(summary.probability.get(row.number, 0.0) >= 0.5 for row in summary.complete if not row.on_front)
+    if not doubtful and not could:
+        return "On the confirm split each of them is more likely on the front than not. "
+    return (
+        f"Measured on the confirm split, {doubtful} of them are more likely off the front than on it, "
+        f"and {could} of the others more likely on it. "
+    )
 
 
 def _bounded(section: Section) -> Section:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from autopeft.record import StudyRecord
 from autopeft.report import words
+from autopeft.report.certainty import Smaller, smaller_one
 from autopeft.report.rows import Comparison, Row, compare
 from autopeft.statistics import Estimate
 from autopeft.trial import TrialState
@@ -36,6 +37,7 @@ class Pick:
     """A recommended trial. names: the picks that it is. split: where `quality` was measured.
 
     over_head, against_best: None where it is that trial itself, or where there is nothing to compare.
+    smaller: a clearly smaller trial that cannot be told from it, where there is one.
     command: trains it in full; safe to paste into a POSIX shell.
     """
 
@@ -45,6 +47,7 @@ class Pick:
     split: str
     over_head: Comparison | None
     against_best: Comparison | None
+    smaller: Smaller | None
     sentence: str
     command: str
 
@@ -83,11 +86,11 @@ def judge(record: StudyRecord, rows: Sequence[Row], chosen: Mapping[str, int]) -
     names: dict[int, list[str]] = {}
     for name in (name for name in TITLES if name in chosen):
         names.setdefault(chosen[name], []).append(name)
-    picks = [_pick(record, tuple(own), by_number[number], head, best) for number, own in names.items()]
+    picks = [_pick(record, tuple(own), by_number[number], head, best, rows) for number, own in names.items()]
     adapted = any(row.quality and row.trial.configuration.components for row in rows)
     enough = head is not None and adapted and not any(pick.over_head and pick.over_head.is_better for pick in picks)
     if enough and head and head.number not in names:
-        picks.append(_pick(record, (HEAD_ONLY,), head, head, best))
+        picks.append(_pick(record, (HEAD_ONLY,), head, head, best, rows))
     first = recommended(picks, head if enough else None)
     picks.sort(key=lambda pick: pick is not first)
     if not adapted:
@@ -107,20 +110,26 @@ def recommended(picks: Sequence[Pick], head: Row | None) -> Pick:
     return alone or min(close, key=lambda pick: pick.row.parameters)
 
 
-def _pick(record: StudyRecord, names: tuple[str, ...], row: Row, head: Row | None, best: Row) -> Pick:
+def _pick(record: StudyRecord, names: tuple[str, ...], row: Row, head: Row | None, best: Row, rows: Sequence[Row]) -> Pick:
     metric = record.spec.quality
     quality, split = (row.confirm, "confirm") if row.confirm else (row.quality, "search")
     assert quality is not None, "picks are complete trials"
     over_head = compare(metric, row, head) if head and head.number != row.number else None
     against_best = compare(metric, row, best) if best.number != row.number else None
+    smaller = smaller_one(record, row, rows)
+    sentence = _sentence(record, row, quality, split, over_head, against_best, smaller)
     command = f"autopeft train {shlex.quote(str(record.folder))} --pick {names[0]}"
-    return Pick(
-        names, row, quality, split, over_head, against_best, _sentence(record, row, quality, split, over_head, against_best), command
-    )
+    return Pick(names, row, quality, split, over_head, against_best, smaller, sentence, command)
 
 
 def _sentence(
-    record: StudyRecord, row: Row, quality: Estimate, split: str, over_head: Comparison | None, against_best: Comparison | None
+    record: StudyRecord,
+    row: Row,
+    quality: Estimate,
+    split: str,
+    over_head: Comparison | None,
+    against_best: Comparison | None,
+    smaller: Smaller | None,
 ) -> str:
     metric = record.spec.quality
     seeds = f"mean of {quality.seeds} seeds" if quality.seeds > 1 else "one seed"
@@ -131,6 +140,11 @@ def _sentence(
         text += f"; against the task head alone {over_head.in_words}"
     if against_best:
         text += f"; against the best pick {against_best.in_words}"
+    if smaller:
+        fewer = words.times(row.parameters / smaller.row.parameters)
+        difference = words.difference(metric, smaller.comparison.estimate)
+        text += f". Trial {smaller.row.number} ({smaller.row.title}) has {fewer} times fewer parameters and "
+        text += f"cannot be told from it: {difference}"
     return f"{text}."
 
 

@@ -20,13 +20,14 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 def contract(summary: Summary) -> dict[str, Any]:
     """The stable contract for other programs; every number is finite, what is unknown is None.
 
-    objectives: quality first. trials: by number; `fidelity` is the share of the steps reached.
+    objectives: quality first. trials: by number; `fidelity` is the share of the steps reached,
+    `front_probability` that of being on the front (confirm split), None for trials that are not complete.
     front: trial numbers, ascending. picks: name -> trial number. hypervolume: after each finished trial.
     """
     record = summary.record
     return {
         "objectives": [{"name": o.name, "direction": o.direction, "unit": o.unit} for o in summary.objectives],
-        "trials": [_trial(row) for row in summary.rows],
+        "trials": [_trial(summary, row) for row in summary.rows],
         "front": sorted(row.number for row in summary.front),
         "picks": dict(summary.chosen),
         "hypervolume": [
@@ -37,11 +38,12 @@ def contract(summary: Summary) -> dict[str, Any]:
     }
 
 
-def _trial(row: Row) -> dict[str, Any]:
+def _trial(summary: Summary, row: Row) -> dict[str, Any]:
     return {
         "number": row.number,
         "state": row.trial.state.value,
         "values": {name: _finite(value) for name, value in row.values.items()},
+        "front_probability": summary.probability.get(row.number),
         "standard_errors": {name: _finite(error) for name, error in row.standard_errors.items()},
         "configuration": row.trial.configuration.to_json(),
         "fidelity": row.fidelity,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from autopeft import front as fronts
 from autopeft.record import StudyRecord
+from autopeft.report.certainty import front_probabilities
 from autopeft.report.picks import Pick, Verdict, judge
 from autopeft.report.rows import Comparison, ObjectiveView, Row, compare, known, make_row, objective_views, seed_spread
 from autopeft.statistics import rank_correlation
@@ -38,7 +39,8 @@ class RungTrust:
 
 @dataclass(frozen=True)
 class Summary:
-    """front: by rising number of parameters. chosen: name of a pick -> trial number.
+    """front: by rising number of parameters. chosen: name of a pick -> trial number. probability: of being
+    on the front, of complete trials.
 
     baselines: in the order in which they ran, with how the best pick differs from each.
     """
@@ -53,6 +55,7 @@ class Summary:
     baselines: tuple[tuple[Row, Comparison | None], ...]
     rungs: tuple[RungTrust, ...]
     memory: MemoryFit
+    probability: Mapping[int, float]
 
     @property
     def quality(self) -> ObjectiveView:
@@ -113,6 +116,7 @@ def summarise(record: StudyRecord) -> Summary:
         ),
         rungs=_rungs(record),
         memory=_memory(rows),
+        probability=front_probabilities(record, rows),
     )
 
 

@@ -57,6 +57,12 @@ def number_cell(row: Row) -> Cell:
     return Cell(str(row.number), row.number)
 
 
+def probability_cell(summary: Summary, row: Row) -> Cell:
+    """Probability of being on the front, a dash for trials that are not complete."""
+    known = summary.probability.get(row.number)
+    return Cell("–") if known is None else Cell(f"{100 * known:.0f} %", known)
+
+
 def value_cell(objective: str, number: float | None) -> Cell:
     return Cell(words.value(objective, number), number)
 
@@ -71,17 +77,25 @@ def _objective_cells(summary: Summary, row: Row) -> list[Cell]:
 
 def front_table(summary: Summary) -> Table:
     metric = summary.quality.name
-    columns = [Column("trial", numeric=True), *_objective_columns(summary), Column("95 % interval"), Column("configuration")]
+    columns = [
+        Column("trial", numeric=True),
+        *_objective_columns(summary),
+        Column("95 % interval"),
+        Column("on front", numeric=True),
+        Column("configuration"),
+    ]
     rows = [
         [
             number_cell(row),
             *_objective_cells(summary, row),
             Cell(words.interval(metric, row.quality) if row.quality else "–"),
+            probability_cell(summary, row),
             Cell(row.configuration, mark="words"),
         ]
         for row in summary.front
     ]
-    return table("The Pareto front: no trial is better in one objective without being worse in another", columns, rows)
+    said = "The Pareto front: no trial is better in one objective without being worse in another"
+    return table(f"{said}; on front: the probability that this still holds on the confirm split", columns, rows)
 
 
 def baselines_table(summary: Summary) -> Table:
@@ -154,6 +168,7 @@ def trials_table(summary: Summary) -> Table:
         Column("± (95 %)", numeric=True),
         Column("steps", numeric=True),
         Column("time", numeric=True),
+        Column("on front", numeric=True),
         Column("standing"),
         Column("configuration"),
         Column("note"),
@@ -170,6 +185,7 @@ def trials_table(summary: Summary) -> Table:
                 Cell(words.signed(summary.quality.name, half).lstrip("+") if half is not None else "–", half),
                 Cell(words.share(row.fidelity) if row.fidelity is not None else "–", row.fidelity),
                 value_cell("seconds", row.trial.seconds),
+                probability_cell(summary, row),
                 Cell(", ".join([*row.picks, *(["front"] if row.on_front else [])]), mark="front" if row.on_front else ""),
                 Cell(row.configuration, mark="words"),
                 Cell("; ".join(text for text in (row.trial.label, row.trial.reason, row.trial.note) if text)),

@@ -33,7 +33,17 @@ SCHEMA = {
             "type": "array",
             "items": {
                 "type": "object",
-                "required": ["number", "state", "values", "standard_errors", "configuration", "fidelity", "seconds", "reason"],
+                "required": [
+                    "number",
+                    "state",
+                    "values",
+                    "standard_errors",
+                    "configuration",
+                    "fidelity",
+                    "seconds",
+                    "reason",
+                    "front_probability",
+                ],
                 "additionalProperties": False,
                 "properties": {
                     "number": {"type": "integer"},
@@ -42,6 +52,7 @@ SCHEMA = {
                     "standard_errors": BY_NAME,
                     "configuration": {"type": "object", "required": ["components", "learning_rate"]},
                     "fidelity": NUMBER,
+                    "front_probability": NUMBER,
                     "seconds": {"type": "number"},
                     "reason": {"type": "string"},
                 },

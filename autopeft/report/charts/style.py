@@ -120,6 +120,8 @@ def hover(summary: Summary, row: Row) -> str:
         lines.append(
             f"{objective.title}: {words.value(objective.name, row.values[objective.name])}{_interval(summary, row, objective.name)}"
         )
+    if (chance := summary.probability.get(row.number)) is not None:
+        lines.append(f"on the front with probability {100 * chance:.0f} %")
     if row.quality is None and row.seen_quality is not None and row.fidelity is not None:
         seen = words.value(summary.quality.name, row.seen_quality)
         lines.append(f"{seen} when stopped after {words.share(row.fidelity)} of the steps")

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from autopeft.errors import ModelError, near
-from autopeft_searchspace.shape import ROLES, LinearShape, ModelShape
+from autopeft_searchspace.shape import ROLES, LinearShape, ModelShape, NormShape
 
 if TYPE_CHECKING:
     from torch import nn
@@ -56,7 +56,7 @@ def find_shape(backbone: PreTrainedModel, roles: Mapping[str, str] | None = None
     everywhere = {name: size for name, size in sizes[0].items() if all(other.get(name) == size for other in sizes)}
     names = _find_roles(everywhere, dict(roles or {}), config.hidden_size, config.model_type)
     modules = {
-        role: tuple(LinearShape(f"{stack}.{i}.{names[role]}", *everywhere[names[role]]) for i in range(len(blocks)))
+        role: tuple(_linear_shape(block, f"{stack}.{i}", names[role], everywhere[names[role]]) for i, block in enumerate(blocks))
         for role in ROLES
         if role in names
     }
@@ -72,7 +72,25 @@ def find_shape(backbone: PreTrainedModel, roles: Mapping[str, str] | None = None
         total_parameters=sum(p.numel() for p in base.parameters()),
         modules=modules,
         attention_paths=tuple(f"{stack}.{i}.{attention}" for i in range(len(blocks))) if prefixable else (),
+        norms=tuple(_norms(block, f"{stack}.{i}") for i, block in enumerate(blocks)),
     )
+
+
+def _linear_shape(block: nn.Module, path: str, name: str, size: tuple[int, int]) -> LinearShape:
+    from transformers.pytorch_utils import Conv1D
+
+    module = block.get_submodule(name)
+    return LinearShape(f"{path}.{name}", *size, bias=module.bias is not None, transposed=isinstance(module, Conv1D))
+
+
+def _norms(block: nn.Module, path: str) -> tuple[NormShape, ...]:
+    """Modules of a block whose class is called a norm and that have a vector of weights."""
+    found = []
+    for name, module in block.named_modules():
+        weights = dict(module.named_parameters(recurse=False))
+        if "norm" in type(module).__name__.lower() and "weight" in weights and all(p.ndim == 1 for p in weights.values()):
+            found.append(NormShape(f"{path}.{name}", sum(p.numel() for p in weights.values())))
+    return tuple(found)
 
 
 def _blocks(base: PreTrainedModel) -> tuple[str, Sequence[nn.Module]]:

@@ -182,6 +182,6 @@ class SpaceDomain(Domain):
 
 
 def _alike(name: str) -> str:
-    """`layers.3` -> `layers`, `lora.roles.q` -> `lora.roles`; others are like no other."""
+    """`layers.3` -> `layers`, `roles.q` -> `roles`, `lora.roles.q` -> `lora.roles`; others are like no other."""
     owner, _, rest = name.partition(".")
-    return owner if owner == "layers" else f"{owner}.roles" if rest.startswith("roles.") else name
+    return owner if owner in ("layers", "roles") else f"{owner}.roles" if rest.startswith("roles.") else name

@@ -12,8 +12,10 @@ from autopeft_searchspace.shape import ModelShape
 
 if TYPE_CHECKING:
     from peft import PeftConfig
-    from torch import nn
+    from torch import Tensor, nn
     from transformers import PreTrainedModel
+
+BEFORE = "weights_before_building"
 
 
 def adapt(
@@ -43,9 +45,20 @@ def adapt(
     config = peft_config(configuration, shape)
     config.task_type = task_type
     config.modules_to_save = list(modules_to_save) or None
-    if hasattr(config, "fan_in_fan_out"):
-        config.fan_in_fan_out = _has_transposed_targets(backbone, configuration, shape)
-    return get_peft_model(backbone, config)
+    changed = _changed_weights(backbone, configuration, shape)
+    model = get_peft_model(backbone, config)
+    setattr(model, BEFORE, changed)
+    return model
+
+
+def _changed_weights(backbone: PreTrainedModel, configuration: Configuration, shape: ModelShape) -> dict[str, Tensor]:
+    """Copies of the weights that building takes something out of; path relative to the backbone -> weight."""
+    found: dict[str, Tensor] = {}
+    for component in configuration.components:
+        if adapter_type(component.type).changes_base(component):
+            for path in {module.path for role in component.roles for module in (shape.modules[role][i] for i in component.layers)}:
+                found[path] = backbone.base_model.get_submodule(path).weight.detach().clone()
+    return found
 
 
 def peft_config(configuration: Configuration, shape: ModelShape) -> PeftConfig:
@@ -78,13 +91,9 @@ def unadapt(model: nn.Module) -> PreTrainedModel:
         if isinstance(module, AuxiliaryTrainingWrapper):
             parent, _, leaf = name.rpartition(".")
             setattr(inner.get_submodule(parent), leaf, module.original_module)
-    return model.unload()
-
-
-def _has_transposed_targets(backbone: PreTrainedModel, configuration: Configuration, shape: ModelShape) -> bool:
-    """Whether weights are [in, out], as in the `Conv1D` of GPT-2."""
-    from transformers.pytorch_utils import Conv1D
-
-    component = configuration.components[0]
-    path = shape.modules[component.roles[0]][component.layers[0]].path
-    return isinstance(backbone.base_model.get_submodule(path), Conv1D)
+    before: dict[str, Tensor] = getattr(model, BEFORE, {})
+    backbone = model.unload()
+    for path, weight in before.items():
+        module = backbone.base_model.get_submodule(path)
+        module.weight.data = weight.to(module.weight.device)
+    return backbone

@@ -8,17 +8,25 @@ from collections.abc import Mapping, Sequence
 from autopeft_searchspace.configuration import Component, Value
 
 
-def check_options(component: Component, choices: Mapping[str, Sequence[Value]]) -> None:
-    """Every option of `choices` is there with one of its values, and no other option is."""
+def check_options(component: Component, choices: Mapping[str, Sequence[Value]], optional: Mapping[str, Value] | None = None) -> None:
+    """Every option of `choices` is there with one of its values, and no other option is.
+
+    optional: options that may be left out, with the value that this stands for; then they must be.
+    """
+    optional = optional or {}
     for name in component.options:
         if name not in choices:
             raise ValueError(f"{component.type} has no option {name!r}{_hint(name, list(choices))}")
     for name, values in choices.items():
         if name not in component.options:
+            if name in optional:
+                continue
             raise ValueError(f"{component.type} needs the option {name!r}, one of {list(values)}")
         value = component.options[name]
         if not any(value == own and isinstance(value, bool) == isinstance(own, bool) for own in values):
             raise ValueError(f"option {name} of {component.type} must be one of {list(values)}, it is {value!r}")
+        if name in optional and value == optional[name]:
+            raise ValueError(f"option {name} of {component.type} is {value!r} where it is left out; leave it out")
 
 
 def check_roles(component: Component, allowed: Sequence[str]) -> None:

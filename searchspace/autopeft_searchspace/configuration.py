@@ -39,7 +39,20 @@ class Component:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Component:
-        return cls(data["type"], data["size"], tuple(data["layers"]), tuple(data.get("roles", ())), dict(data.get("options", {})))
+        """Raises KeyError for what is missing and TypeError for what is of the wrong kind."""
+        found = cls(data["type"], data["size"], tuple(data["layers"]), tuple(data.get("roles", ())), dict(data.get("options", {})))
+        _check_kind("type", str, found.type)
+        _check_kind("size", int, found.size)
+        _check_kind("layers", int, *found.layers)
+        _check_kind("roles", str, *found.roles)
+        _check_kind("options", int | float | str | bool, *found.options.values())
+        return found
+
+
+def _check_kind(name: str, kind: Any, *values: Any) -> None:
+    for value in values:
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise TypeError(f"{name} cannot be {value!r}")
 
 
 @dataclass(frozen=True)
@@ -63,6 +76,7 @@ class Configuration:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Configuration:
+        _check_kind("learning_rate", int | float, data["learning_rate"])
         return cls(tuple(Component.from_json(c) for c in data["components"]), data["learning_rate"])
 
     def __hash__(self) -> int:

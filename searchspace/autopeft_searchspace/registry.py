@@ -6,7 +6,7 @@ import difflib
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -18,6 +18,8 @@ from autopeft_searchspace.shape import ModelShape
 if TYPE_CHECKING:
     from peft import PeftConfig
 
+Base = Callable[[str], Any]
+
 
 @dataclass(frozen=True)
 class Supports:
@@ -28,6 +30,10 @@ class Supports:
     layers: it can be placed in chosen layers; roles: on chosen module roles.
     identity_at_start: the adapted model starts equal to the base model.
     plain_peft: a single component of this type is a type of Hugging Face peft.
+    composition: it can be one of several components.
+    innermost: it computes with the module's own weight, so that no other change of that weight may stand
+        below it: of the components on one module at most one can be so.
+    kinds: of models that it works on, `encoder` and `decoder`.
     """
 
     merge: bool
@@ -36,6 +42,9 @@ class Supports:
     roles: bool
     identity_at_start: bool
     plain_peft: bool
+    composition: bool = True
+    innermost: bool = False
+    kinds: tuple[str, ...] = ("encoder", "decoder")
 
 
 class AdapterType(ABC):
@@ -45,9 +54,17 @@ class AdapterType(ABC):
     title: ClassVar[str]
     source: ClassVar[str]
     supports: ClassVar[Supports]
+    neutral: ClassVar[Mapping[str, Value]] = {}
+    """Options that a component leaves out at this value. A space has them as dimensions only if it asks."""
+
+    def changes_base(self, component: Component) -> bool:
+        """Whether building it takes something out of the weights of the base model; then it stands alone."""
+        return False
 
     def unavailable(self, shape: ModelShape) -> str | None:
         """Why this model cannot take the type, or None where it can."""
+        if shape.kind not in self.supports.kinds:
+            return f"it works on {' and '.join(f'{kind}s' for kind in self.supports.kinds)}, this model is {_a(shape.kind)}"
         return None
 
     @abstractmethod
@@ -82,8 +99,20 @@ class AdapterType(ABC):
         """The config of plain peft that builds exactly this component; None where peft lacks it."""
 
     @abstractmethod
-    def attach(self, component: Component, shape: ModelShape) -> Mapping[str, Any]:
-        """What the composition tuner puts on each module path it adapts (see `tuners/`)."""
+    def attach(self, component: Component, shape: ModelShape, base: Base | None = None) -> Mapping[str, Any]:
+        """What the composition tuner puts on each module path it adapts (see `tuners/`).
+
+        base: path -> module of the model, for types that start from its weights; without it, modules of
+            the right sizes stand in.
+        """
+
+    def stored_bytes(self, component: Component, shape: ModelShape) -> int:
+        """Bytes of the tensors that plain peft (or a composition of this one component) saves, in float32."""
+        return 4 * self.trainable_parameters(component, shape)
+
+
+def _a(noun: str) -> str:
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
 _TYPES: dict[str, AdapterType] = {}

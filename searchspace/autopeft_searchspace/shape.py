@@ -21,11 +21,23 @@ class LinearShape:
 
     path: dotted name relative to the backbone (`model.base_model`), e.g. `layers.0.mlp.up_proj`.
     d_in, d_out: number of input and output features.
+    bias: whether it adds one.
+    transposed: whether its weight is [in, out], as in the `Conv1D` of GPT-2.
     """
 
     path: str
     d_in: int
     d_out: int
+    bias: bool = True
+    transposed: bool = False
+
+
+@dataclass(frozen=True)
+class NormShape:
+    """A layer norm (or root-mean-square norm) inside a layer: where it is and how many weights it has."""
+
+    path: str
+    weights: int
 
 
 @dataclass(frozen=True)
@@ -41,6 +53,7 @@ class ModelShape:
     modules: role -> one `LinearShape` per layer.
     attention_paths: the attention module of each layer, where keys and values can be prepended;
         empty where this architecture computes attention in a way that takes no prefix.
+    norms: the norms of each layer, in their order.
     """
 
     architecture: str
@@ -51,6 +64,7 @@ class ModelShape:
     total_parameters: int
     modules: Mapping[str, tuple[LinearShape, ...]]
     attention_paths: tuple[str, ...] = ()
+    norms: tuple[tuple[NormShape, ...], ...] = ()
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -63,4 +77,5 @@ class ModelShape:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ModelShape:
         modules = {role: tuple(LinearShape(**module) for module in per_layer) for role, per_layer in data["modules"].items()}
-        return cls(**{**data, "modules": modules, "attention_paths": tuple(data["attention_paths"])})
+        norms = tuple(tuple(NormShape(**norm) for norm in per_layer) for per_layer in data.get("norms", ()))
+        return cls(**{**data, "modules": modules, "attention_paths": tuple(data["attention_paths"]), "norms": norms})

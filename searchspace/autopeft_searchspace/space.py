@@ -6,6 +6,8 @@ be missing. Equivalent points have one `Configuration`, whose `key` tells them a
     <type>.size          rank, width or tokens; 0 = this type is off
     <type>.<option>      active while <type>.size > 0
     layers.<i>           adapted blocks, shared by all components; active while any size > 0
+    roles.<role>         adapted modules, where a space has one choice for all components in place of
+                         <type>.roles.<role>; active while a type that has roles is on
     learning_rate        factor on the default rate lr0(type, size) of the components
 """
 
@@ -39,7 +41,8 @@ class OutsideSpace(ValueError):
 class Space:
     """name: of the preset. types: adapter types in the order of their components.
     learning_rate: a fixed rate, or None where it is searched as a factor.
-    left_out: type -> why this model cannot take it."""
+    left_out: type -> why this model cannot take it.
+    shared_roles: whether there is one choice of roles for all components."""
 
     name: str
     shape: ModelShape
@@ -48,6 +51,7 @@ class Space:
     learning_rate: float | None
     left_out: Mapping[str, str]
     maximum_components: int = MAXIMUM_COMPONENTS
+    shared_roles: bool = False
 
     @cached_property
     def by_name(self) -> dict[str, Dimension]:
@@ -68,6 +72,8 @@ class Space:
         sizes = tuple(f"{type}.size" for type in self.types)
         needs: dict[str, tuple[str, ...]] = {d.name: (f"{d.name.partition('.')[0]}.size",) for d in self.dimensions}
         needs |= {d.name: sizes for d in self.dimensions if d.name.startswith("layers.")}
+        with_roles = tuple(f"{adapter.name}.size" for adapter in self._adapters if adapter.supports.roles)
+        needs |= {d.name: with_roles for d in self.dimensions if d.name.startswith("roles.")}
         return needs | dict.fromkeys((*sizes, "learning_rate"), ())
 
     def is_active(self, name: str, values: Mapping[str, Value]) -> bool:
@@ -84,15 +90,22 @@ class Space:
         on = [type for type in self.types if values.get(f"{type}.size")]
         if len(on) > self.maximum_components:
             return f"{len(on)} components ({', '.join(on)}), at most {self.maximum_components} can be combined"
-        return None
+        return clash(self._components(values), self.shape) if len(on) > 1 else None
+
+    def _components(self, values: Mapping[str, Value]) -> tuple[Component, ...]:
+        layers = tuple(i for i in range(self.shape.layers) if values.get(f"layers.{i}", True))
+        on = [adapter for adapter in self._adapters if values.get(f"{adapter.name}.size")]
+        if self.shared_roles:
+            roles = {role: values.get(f"roles.{role}", False) for role in self.shape.roles}
+            values = {**values, **{f"{adapter.name}.roles.{role}": chosen for adapter in on for role, chosen in roles.items()}}
+        found = (adapter.component(values, layers, self.shape) for adapter in on)
+        return tuple(component for component in found if component is not None)
 
     def configuration(self, values: Mapping[str, Value]) -> Configuration:
         """The configuration of a point; ValueError where `problem` names one."""
         if why := self.problem(values):
             raise ValueError(why)
-        layers = tuple(i for i in range(self.shape.layers) if values.get(f"layers.{i}", True))
-        found = (adapter.component(values, layers, self.shape) for adapter in self._adapters if values.get(f"{adapter.name}.size"))
-        components = tuple(c for c in found if c is not None and layers)
+        components = self._components(values)
         if self.learning_rate is not None:
             return Configuration(components, self.learning_rate)
         rate = default_learning_rate(components, self.shape) * float(values["learning_rate"])
@@ -106,11 +119,13 @@ class Space:
         layers = {component.layers for component in configuration.components}
         if len(layers) > 1:
             raise OutsideSpace("components in different layers; this space has one choice of layers for all")
+        if self.shared_roles and len({c.roles for c in configuration.components if c.roles}) > 1:
+            raise OutsideSpace("components on different roles; this space has one choice of roles for all")
         values: dict[str, Value] = {f"{type}.size": 0 for type in self.types}
         for component in configuration.components:
             if component.type not in self.types:
                 raise OutsideSpace(f"adapter type {component.type!r} is not in space {self.name!r}")
-            values.update(adapter_type(component.type).values(component, self.shape))
+            values.update(self._own_values(component))
         for i in range(self.shape.layers) if layers else ():
             values[f"layers.{i}"] = i in next(iter(layers))
         if self.learning_rate is None:
@@ -121,6 +136,10 @@ class Space:
                 if name.startswith("layers.") and value:  # this space adapts every layer
                     del values[name]
                     continue
+                type_name, _, option = name.partition(".")
+                if value == adapter_type(type_name).neutral.get(option):
+                    del values[name]
+                    continue
                 raise OutsideSpace(f"space {self.name!r} has no dimension {name!r}")
             try:
                 self.by_name[name].index(value)
@@ -128,9 +147,24 @@ class Space:
                 raise OutsideSpace(str(error)) from None
         return self.active(values)
 
+    def _own_values(self, component: Component) -> dict[str, Value]:
+        """Values that a component stands for, with roles where this space has them."""
+        values = adapter_type(component.type).values(component, self.shape)
+        if not self.shared_roles:
+            return values
+        own = f"{component.type}.roles."
+        return {f"roles.{name.removeprefix(own)}" if name.startswith(own) else name: value for name, value in values.items()}
+
     def sample(self, rng: np.random.Generator) -> dict[str, Value]:
         """A random point, drawn so that every number of components, every size and every number of
-        layers is equally likely (independent bits would nearly always adapt half of the layers)."""
+        layers is equally likely (independent bits would nearly always adapt half of the layers).
+        Drawn again where components clash."""
+        while True:
+            values = self._draw(rng)
+            if self.problem(values) is None:
+                return values
+
+    def _draw(self, rng: np.random.Generator) -> dict[str, Value]:
         values: dict[str, Value] = {d.name: d.values[rng.integers(d.cardinality)] for d in self.dimensions}
         sizes = [self.by_name[f"{type}.size"] for type in self.types]
         can_be_on = [d for d in sizes if any(d.values)]
@@ -200,6 +234,30 @@ def check(configuration: Configuration, shape: ModelShape) -> None:
         if not 0 <= component.layers[0] <= component.layers[-1] < shape.layers:
             raise ValueError(f"layers of {component.type} must lie in 0..{shape.layers - 1}, they are {list(component.layers)}")
         adapter.check(component, shape)
+    if why := clash(configuration.components, shape):
+        raise ValueError(why)
+
+
+def clash(components: Sequence[Component], shape: ModelShape) -> str | None:
+    """Why components cannot share a model, or None where they can.
+
+    Some types stand alone: those that take something out of the base model's weights, and those that
+    peft builds in a way of its own. Of those that compute with a module's own weight, which any other
+    component below would change, a module takes one.
+    """
+    if len(components) < 2:
+        return None
+    weighed: dict[tuple[str, int], str] = {}
+    for component in components:
+        adapter = adapter_type(component.type)
+        if not adapter.supports.composition or adapter.changes_base(component):
+            return f"{component.type} as it is here stands alone, it was combined with {', '.join(c.type for c in components)}"
+        if adapter.supports.innermost:
+            for spot in ((role, layer) for role in component.roles for layer in component.layers):
+                if spot in weighed:
+                    return f"{weighed[spot]} and {component.type} both compute with the weight of {spot[0]} in layer {spot[1]}"
+                weighed[spot] = component.type
+    return None
 
 
 def presets() -> dict[str, dict[str, Any]]:
@@ -212,8 +270,10 @@ def presets() -> dict[str, dict[str, Any]]:
 def build_space(preset: str, shape: ModelShape, change: Mapping[str, Any] | None = None) -> Space:
     """The space of a preset on a model.
 
-    change: `types` (list of adapter types), `layers` (`bits` or `all`), `learning_rate` (`search`
-        or a number), `maximum_components`, and any dimension's name with the value or the list of
+    change: `types` (list of adapter types, or `all`), `layers` (`bits` or `all`), `learning_rate` (`search`
+        or a number), `maximum_components`, `variants` (whether refinements of types, such as
+        `lora.init`, are searched, or only those that are named), `roles` (`own` choices of each
+        type, or one `shared` by all), and any dimension's name with the value or the list of
         values it is restricted to, e.g. `{"lora.size": [0, 4, 8], "serial.place": "attention"}`, or
         the range of its numbers, e.g. `{"prefix.size": {"maximum": 128}}`; 0 = off stays in a range.
     Raises ValueError naming the rule, the value and near names.
@@ -223,15 +283,20 @@ def build_space(preset: str, shape: ModelShape, change: Mapping[str, Any] | None
         raise ValueError(f"unknown preset {preset!r}{_near(preset, known)}")
     settings: dict[str, Any] = {key: value for key, value in known[preset].items() if key != "title"}
     settings = {**settings, **(change or {})}
-    names: list[str] = settings.pop("types")
+    names: list[str] | str = settings.pop("types")
     layers, rate = settings.pop("layers"), settings.pop("learning_rate")
     most = settings.pop("maximum_components", MAXIMUM_COMPONENTS)
+    variants, roles = settings.pop("variants", False), settings.pop("roles", "own")
     if layers not in ("bits", "all"):
         raise ValueError(f"layers must be 'bits' or 'all', it is {layers!r}")
     if rate != "search" and not (isinstance(rate, (int, float)) and rate > 0):
         raise ValueError(f"learning_rate must be 'search' or a number above 0, it is {rate!r}")
     if not isinstance(most, int) or not 1 <= most <= MAXIMUM_COMPONENTS:
         raise ValueError(f"maximum_components must be 1 to {MAXIMUM_COMPONENTS}, it is {most!r}")
+    if roles not in ("own", "shared"):
+        raise ValueError(f"roles must be 'own' or 'shared', it is {roles!r}")
+    if names == "all":
+        names = sorted(adapter_types())
     if not isinstance(names, list) or not names or len(set(names)) != len(names):
         raise ValueError(f"types must be a list of distinct adapter types, it is {names!r}")
 
@@ -239,7 +304,15 @@ def build_space(preset: str, shape: ModelShape, change: Mapping[str, Any] | None
     types = tuple(name for name in names if name not in left_out)
     if not types:
         raise ValueError(f"no adapter type of preset {preset!r} fits this model: {left_out}")
-    dimensions = [d for name in types for d in adapter_type(name).dimensions(shape)]
+    dimensions = [
+        dimension
+        for name in types
+        for dimension in adapter_type(name).dimensions(shape)
+        if variants or dimension.name in settings or dimension.name.partition(".")[2] not in adapter_type(name).neutral
+    ]
+    if roles == "shared":
+        dimensions = [d for d in dimensions if not d.name.partition(".")[2].startswith("roles.")]
+        dimensions += [bit_dimension(f"roles.{role}") for role in shape.roles]
     if layers == "bits":
         dimensions += [bit_dimension(f"layers.{i}") for i in range(shape.layers)]
     if rate == "search":
@@ -251,7 +324,8 @@ def build_space(preset: str, shape: ModelShape, change: Mapping[str, Any] | None
         if name not in by_name:
             raise ValueError(f"space has no dimension {name!r}{_near(name, by_name)}")
         by_name[name] = _restrict(by_name[name], wanted)
-    return Space(preset, shape, types, tuple(by_name.values()), None if rate == "search" else float(rate), left_out, most)
+    fixed = None if rate == "search" else float(rate)
+    return Space(preset, shape, types, tuple(by_name.values()), fixed, left_out, most, roles == "shared")
 
 
 def _restrict(dimension: Dimension, wanted: Any) -> Dimension:

@@ -145,7 +145,7 @@ def test_doctor_says_how_to_mend_every_failure(here: Path, monkeypatch: pytest.M
 
 
 def test_spaces_with_and_without_a_model() -> None:
-    assert {entry["preset"] for entry in json.loads(run("spaces", "--json").stdout)} == {"autopeft", "default", "everything", "lora"}
+    assert {entry["preset"] for entry in json.loads(run("spaces", "--json").stdout)} == {"additive", "autopeft", "default", "everything", "lora"}
     found = {entry["preset"]: entry for entry in json.loads(run("spaces", "--model", MINILM, "--json").stdout)}
     assert found["autopeft"]["types"] == ["serial", "parallel", "prefix"]
     assert found["lora"]["points"] < found["default"]["points"] < found["everything"]["points"]

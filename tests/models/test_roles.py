@@ -43,7 +43,7 @@ def test_weightless_model_has_the_same_shape() -> None:
 def test_fused_conv1d_is_read_as_in_by_out() -> None:
     model = tiny.build("gpt2")
     assert isinstance(model.get_submodule("h.0.attn.c_attn"), Conv1D)
-    assert find_shape(model).modules["qkv"][2] == LinearShape("h.2.attn.c_attn", 32, 96)
+    assert find_shape(model).modules["qkv"][2] == LinearShape("h.2.attn.c_attn", 32, 96, transposed=True)
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def test_lora_in_a_composition_is_peft_lora_bit_for_bit(architecture: str) -> No
     pairs = list(
         zip(
             weights(plain, ".lora_A.default.weight", ".lora_B.default.weight"),
-            weights(ours, ".composed_parts.default.lora.A.weight", ".composed_parts.default.lora.B.weight"),
+            weights(ours, ".composed_parts.default.lora.layer.lora_A.part.weight", ".composed_parts.default.lora.layer.lora_B.part.weight"),
             strict=True,
         )
     )
@@ -151,7 +151,8 @@ def test_all_parts_on_one_module_follow_the_formula(architecture: str, options: 
     end.register_forward_hook(lambda module, args, out: seen.update(end=args[0], out=out))
     with torch.no_grad():
         hidden(model)
-        h = end.base_layer(seen["end"]) + 2 * seen["end"] @ parts["lora"].A.weight.T @ parts["lora"].B.weight.T
+        lora = parts["lora"].layer
+        h = end.base_layer(seen["end"]) + 2 * seen["end"] @ lora.lora_A.part.weight.T @ lora.lora_B.part.weight.T
         expected = h + bottleneck(parts["serial"], h) + bottleneck(parts["parallel"], seen["start"])
     torch.testing.assert_close(seen["out"], expected, atol=1e-5, rtol=1e-5)
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from autopeft_searchspace.checks import check_options, check_roles
 from autopeft_searchspace.configuration import Component, Value
 from autopeft_searchspace.dims import Dimension, bit_dimension, choice_dimension, size_dimension, width_grid
-from autopeft_searchspace.registry import AdapterType, Supports, register
+from autopeft_searchspace.registry import AdapterType, Base, Supports, register
 from autopeft_searchspace.shape import LinearShape, ModelShape
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class SerialBottleneck(Bottleneck):
     def _width_read(self, start: LinearShape) -> int:
         return start.d_out
 
-    def attach(self, component: Component, shape: ModelShape) -> Mapping[str, Any]:
+    def attach(self, component: Component, shape: ModelShape, base: Base | None = None) -> Mapping[str, Any]:
         from autopeft_searchspace.tuners.parts import SerialPart
 
         ends = [self._modules(component, layer, shape)[1] for layer in component.layers]
@@ -132,7 +132,7 @@ class ParallelBottleneck(Bottleneck):
     def _width_read(self, start: LinearShape) -> int:
         return start.d_in
 
-    def attach(self, component: Component, shape: ModelShape) -> Mapping[str, Any]:
+    def attach(self, component: Component, shape: ModelShape, base: Base | None = None) -> Mapping[str, Any]:
         from autopeft_searchspace.tuners.parts import ParallelPart, TapPart
 
         parts: dict[str, Any] = {}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from autopeft_searchspace.checks import check_options, check_roles
 from autopeft_searchspace.configuration import Component, Value
 from autopeft_searchspace.dims import Dimension, size_dimension, width_grid
-from autopeft_searchspace.registry import AdapterType, Supports, register
+from autopeft_searchspace.registry import AdapterType, Base, Supports, register
 from autopeft_searchspace.shape import ModelShape
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Prefix(AdapterType):
     def peft_config(self, component: Component, shape: ModelShape) -> PeftConfig | None:
         return None
 
-    def attach(self, component: Component, shape: ModelShape) -> Mapping[str, Any]:
+    def attach(self, component: Component, shape: ModelShape, base: Base | None = None) -> Mapping[str, Any]:
         from autopeft_searchspace.tuners.prefix import PrefixPart
 
         return {shape.attention_paths[layer]: PrefixPart(component.size, shape.key_value_width) for layer in component.layers}

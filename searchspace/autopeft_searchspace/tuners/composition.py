@@ -6,20 +6,21 @@ A saved composition loads with `PeftModel.from_pretrained(base, folder)` after `
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import torch
 from peft import PeftConfig, PeftType
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from peft.utils.constants import DUMMY_TARGET_MODULES
-from torch import nn
+from torch import Tensor, nn
 
 from autopeft_searchspace.configuration import Component
-from autopeft_searchspace.registry import adapter_type
+from autopeft_searchspace.registry import Base, adapter_type
 from autopeft_searchspace.shape import ModelShape
-from autopeft_searchspace.tuners.parts import Call, Part, merge
+from autopeft_searchspace.tuners.parts import Call, Part, merged
 
 NAME = "autopeft_composition"
 PARTS = "composed_parts"
@@ -42,12 +43,12 @@ class CompositionConfig(PeftConfig):
         super().__post_init__()
         self.peft_type = PeftType[NAME.upper()]
 
-    def parts(self) -> dict[str, dict[str, Part]]:
-        """New parts: path relative to the backbone -> adapter type -> part."""
+    def parts(self, base: Base) -> dict[str, dict[str, Part]]:
+        """New parts: path relative to the backbone -> adapter type -> part. base: path -> module."""
         shape = ModelShape.from_json(self.shape)
         found: dict[str, dict[str, Part]] = {}
         for component in map(Component.from_json, self.components):
-            for path, part in adapter_type(component.type).attach(component, shape).items():
+            for path, part in adapter_type(component.type).attach(component, shape, base).items():
                 found.setdefault(path, {})[component.type] = part
         return found
 
@@ -60,9 +61,10 @@ class ComposedLayer(nn.Module, BaseTunerLayer):
     def __init__(self, base_layer: nn.Module, adapter_name: str, parts: Mapping[str, Part]) -> None:
         super().__init__()
         self.base_layer = base_layer
-        in_order = sorted(parts.items(), key=lambda item: (item[1].depth, item[0]))
+        in_order = sorted(parts.items(), key=lambda item: (item[1].depth, not adapter_type(item[0]).supports.innermost, item[0]))
         self.composed_parts = nn.ModuleDict({adapter_name: nn.ModuleDict(dict(in_order))})
         self.merged_adapters: list[str] = []
+        self._before: tuple[Tensor, Tensor | None] | None = None
         device = next(base_layer.parameters()).device
         self.composed_parts.to(device)
         self.set_adapter(adapter_name)
@@ -81,13 +83,28 @@ class ComposedLayer(nn.Module, BaseTunerLayer):
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
         if not self.merged:
-            merge(self.active_parts(adapter_names), self.base_layer, 1, safe_merge)
+            self._before = self._replace(*merged(self.active_parts(adapter_names), self.base_layer, safe_merge))
             self.merged_adapters = list(self.active_adapters)
 
     def unmerge(self) -> None:
-        if self.merged:
-            merge(self.active_parts(self.merged_adapters), self.base_layer, -1)
-            self.merged_adapters = []
+        if self._before is not None:
+            self._replace(*self._before)
+            self.merged_adapters, self._before = [], None
+
+    def _replace(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Put weight and bias into the module; returns what was there."""
+        module: Any = self.base_layer
+        before = module.weight.detach().clone(), None if bias is None else module.bias.detach().clone()
+        with torch.no_grad():
+            module.weight.copy_(weight)
+            if bias is not None:
+                module.bias.copy_(bias)
+        return before
+
+    def _freeze_non_trainable_peft_weights(self, adapter_names: str | Sequence[str] | None = None) -> None:
+        for parts in self.composed_parts.values():
+            for part in parts.values():
+                part.freeze()
 
     def unload_and_optionally_merge_module(self, merge: bool, safe_merge: bool, adapter_names: list[str] | None) -> nn.Module:
         """The module itself again, and everything inside it (an attention module holds linear ones)."""
@@ -122,22 +139,14 @@ class CompositionModel(BaseTuner):
             raise ValueError(f"a model takes one composition at a time, it was given {', '.join(self.peft_config)}")
 
     def _prepare_adapter_config(self, peft_config: CompositionConfig, model_config: dict[str, Any]) -> CompositionConfig:
-        self._waiting = peft_config.parts()
-        peft_config.target_modules = sorted(self._waiting) or DUMMY_TARGET_MODULES
-        return peft_config
+        return peft_config  # completed by _prepare_model, which knows the modules
 
     def _prepare_model(self, peft_config: CompositionConfig, model: nn.Module) -> None:
-        """Where the backbone stands inside `model`; every path must be below it."""
-        names = {name for name, _ in model.named_modules()}
-        if not self._waiting:
-            return
-        first = next(iter(self._waiting))
-        roots = [name.removesuffix(first) for name in names if name == first or name.endswith(f".{first}")]
-        fitting = [root for root in roots if all(root + path in names for path in self._waiting)]
-        if len(fitting) != 1:
-            base = f"a {peft_config.shape['architecture']} of {peft_config.shape['layers']} layers"
-            raise ValueError(f"the adapter does not fit {type(model).__name__}: it was made for {base}, with modules such as {first!r}")
-        self._waiting = {fitting[0] + path: parts for path, parts in self._waiting.items()}
+        """Make the parts, and find where the backbone stands inside `model`: every path must be below it."""
+        root = _root(model, ModelShape.from_json(peft_config.shape)) if peft_config.components else ""
+        parts = peft_config.parts(lambda path: model.get_submodule(root + path))
+        self._waiting = {root + path: parts_there for path, parts_there in parts.items()}
+        peft_config.target_modules = sorted(parts) or DUMMY_TARGET_MODULES
 
     def _check_target_module_exists(self, peft_config: CompositionConfig, key: str) -> bool:
         return key in self._waiting
@@ -168,3 +177,15 @@ class CompositionModel(BaseTuner):
     @classmethod
     def _remove_adapter_name_from_key(cls, key: str, adapter_name: str) -> str:
         return key.replace(f".{PARTS}.{adapter_name}.", f".{PARTS}.")
+
+
+def _root(model: nn.Module, shape: ModelShape) -> str:
+    """What stands before the paths of `shape` in the model's own. Raises ValueError unless it is that model's."""
+    names = {name for name, _ in model.named_modules()}
+    paths = [module.path for modules in shape.modules.values() for module in modules] + list(shape.attention_paths)
+    roots = [name.removesuffix(paths[0]) for name in names if name == paths[0] or name.endswith(f".{paths[0]}")]
+    fitting = [root for root in roots if all(root + path in names for path in paths)]
+    if len(fitting) != 1:
+        base = f"a {shape.architecture} of {shape.layers} layers"
+        raise ValueError(f"the adapter does not fit {type(model).__name__}: it was made for {base}, with modules such as {paths[0]!r}")
+    return fitting[0]

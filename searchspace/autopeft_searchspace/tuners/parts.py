@@ -11,8 +11,9 @@ comes out, or what happens between. Several parts on one module nest, the lowest
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, ClassVar
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,44 +21,23 @@ from torch.nn import functional as F
 from transformers.pytorch_utils import Conv1D
 
 Call = Callable[..., Any]
+TOLERANCE = 1e-3
+"""Share of the largest output by which a merged module may differ from what was merged."""
 
 
 class Part(nn.Module):
     """depth: order of parts on one module, innermost first.
-    mergeable: whether it is a change of the module's weight."""
+    mergeable: whether, for given weights, the module and the part together are a linear module."""
 
-    depth: ClassVar[int] = 0
-    mergeable: ClassVar[bool] = False
+    depth: int = 0
+    mergeable: bool = False
 
     def forward(self, call: Call, *args: Any, **kwargs: Any) -> Any:
         """call: the module, or the next inner part around it."""
         raise NotImplementedError
 
-    def weight_change(self) -> Tensor:
-        """[d_out, d_in] what merging adds to the weight; of parts that are `mergeable`."""
-        raise NotImplementedError
-
-
-class LoraPart(Part):
-    """W x + (alpha / rank) B A x, in numbers and initialisation as in peft's LoRA without dropout."""
-
-    mergeable = True
-
-    def __init__(self, d_in: int, rank: int, d_out: int, alpha: float) -> None:
-        super().__init__()
-        self.A = nn.Linear(d_in, rank, bias=False)
-        self.B = nn.Linear(rank, d_out, bias=False)
-        self.scaling = alpha / rank
-        nn.init.kaiming_uniform_(self.A.weight, a=math.sqrt(5))
-        nn.init.zeros_(self.B.weight)
-
-    def forward(self, call: Call, x: Tensor) -> Tensor:
-        h = call(x)
-        out: Tensor = h + self.B(self.A(x.to(self.A.weight.dtype))) * self.scaling
-        return out.to(h.dtype)
-
-    def weight_change(self) -> Tensor:
-        return (self.B.weight @ self.A.weight) * self.scaling
+    def freeze(self) -> None:
+        """Let those of its parameters not train that never do."""
 
 
 class Bottleneck(nn.Module):
@@ -124,19 +104,35 @@ class ParallelPart(Part):
         return call(x) + self.bottleneck(self._tap[0].take())
 
 
-def merge(parts: list[Part], module: nn.Module, sign: int, check_finite: bool = False) -> None:
-    """Add (sign 1) or take away (sign -1) the weight changes of `parts` in place.
+def merged(parts: Sequence[Part], module: nn.Module, check_finite: bool = False) -> tuple[Tensor, Tensor | None]:
+    """Weight and bias, laid out as the module's own, with which it does what it now does with `parts` around it.
 
-    Raises ValueError where the module has no plain weight (a quantised base) or, if asked, where the
-    result would not be finite; the weight is then as it was.
+    Read off the function itself: its values at the unit vectors, less its value at zero. Raises
+    ValueError where the module has no plain weight (a quantised base), where the result would not be
+    finite, if that is asked, and where the function turns out not to be that of one linear module.
     """
     if not isinstance(module, (nn.Linear, Conv1D)) or not module.weight.is_floating_point():
         raise ValueError(f"cannot merge into {type(module).__name__}: its weight is not a plain matrix")
+    call: Call = module
+    for part in parts:
+        call = partial(part.__call__, call)
+    training = [part for part in parts if part.training]
+    for part in training:
+        part.eval()
     with torch.no_grad():
-        change = sum((part.weight_change() for part in parts), torch.zeros((), device=module.weight.device)) * sign
-        if isinstance(module, Conv1D):
-            change = change.T
-        merged = module.weight + change.to(module.weight.dtype)
-        if check_finite and not merged.isfinite().all():
+        weight = module.weight.T if isinstance(module, Conv1D) else module.weight
+        constant = call(weight.new_zeros(1, weight.shape[1]))
+        change = (call(torch.eye(weight.shape[1], dtype=weight.dtype, device=weight.device)) - constant).T
+        bias = constant[0]
+        probe = torch.linspace(-1, 1, 4 * weight.shape[1], dtype=weight.dtype, device=weight.device).view(4, -1)
+        expected, found = call(probe), F.linear(probe, change, bias)
+    for part in training:
+        part.train()
+    if not (change.isfinite().all() and bias.isfinite().all()):
+        if check_finite:
             raise ValueError("merging would give weights that are not finite")
-        module.weight.copy_(merged)
+    elif (expected - found).abs().max() > TOLERANCE * (1 + expected.abs().max()):
+        raise ValueError(f"{', '.join(type(part).__name__ for part in parts)} around {type(module).__name__} is not a linear module")
+    if module.bias is None and bias.abs().max() > TOLERANCE * (1 + expected.abs().max()):
+        raise ValueError(f"merging needs a bias, which {type(module).__name__} does not have")
+    return (change.T if isinstance(module, Conv1D) else change).contiguous(), None if module.bias is None else bias

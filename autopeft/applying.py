@@ -66,7 +66,7 @@ def apply(
 
 def _parse(configuration: Mapping[str, Any] | str | PathLike[str]) -> Configuration:
     where = "configuration"
-    if not isinstance(configuration, Mapping):
+    if isinstance(configuration, str | PathLike):
         where = str(Path(configuration))
         try:
             configuration = json.loads(Path(configuration).read_text(encoding="utf-8"))
@@ -79,7 +79,7 @@ def _parse(configuration: Mapping[str, Any] | str | PathLike[str]) -> Configurat
     known = ("components", "learning_rate")
     for name in configuration:
         if name not in known:
-            raise SpecError(f"{where}: unknown key {name!r}{near(name, known)}")
+            raise SpecError(f"{where}: unknown key {name!r}{near(str(name), known)}")
     try:
         return Configuration.from_json(configuration)
     except KeyError as error:

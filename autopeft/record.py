@@ -6,11 +6,12 @@ result, so that every report can be made again from what the repository keeps.
 
 from __future__ import annotations
 
+import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from autopeft.errors import AutopeftError
 from autopeft.front import front_numbers
@@ -22,6 +23,8 @@ from autopeft.trial import Origin, Trial, TrialState
 from autopeft_searchspace.shape import ModelShape
 
 SPEC = "study.yaml"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -67,9 +70,19 @@ def read(folder: Path) -> StudyRecord:
     if not (folder / OBSERVATIONS).exists():
         raise AutopeftError(f"{folder} holds no study: neither {DATABASE} nor {OBSERVATIONS} is there")
     spec, _ = read_spec(folder / SPEC, environ={})
-    environment = json.loads((folder / ENVIRONMENT).read_text("utf-8"))
-    trials = read_csv((folder / OBSERVATIONS).read_text("utf-8"))
-    return StudyRecord(folder, spec, ModelShape.from_json(environment["shape"]), environment, trials)
+    environment = _parsed(folder / ENVIRONMENT, json.loads)
+    shape = _parsed(folder / ENVIRONMENT, lambda _: ModelShape.from_json(environment["shape"]))
+    return StudyRecord(folder, spec, shape, environment, _parsed(folder / OBSERVATIONS, read_csv))
+
+
+def _parsed(path: Path, parse: Callable[[str], T]) -> T:
+    """What `parse` makes of a recorded file; AutopeftError where it is missing or damaged."""
+    try:
+        return parse(path.read_text("utf-8"))
+    except OSError as error:
+        raise AutopeftError(f"{path} cannot be read: {error.strerror or error}") from None
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError, csv.Error) as error:
+        raise AutopeftError(f"{path} is damaged: {type(error).__name__}: {error}") from error
 
 
 def from_ledger(ledger: Ledger, folder: Path) -> StudyRecord:

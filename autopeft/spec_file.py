@@ -83,6 +83,8 @@ def spec_from_flags(
 
 def make_spec(content: Mapping[str, Any], sets: Sequence[str] = (), *, flags: Mapping[str, Any] | None = None) -> StudySpec:
     """The spec with this content, as a file would hold it; the environment does not count. Raises SpecError."""
+    if not isinstance(content, Mapping):
+        raise SpecError(f"a spec is a dictionary of settings, it is {content!r}")
     return _build(dict(content), {}, sets, flags or {}, {})
 
 

@@ -146,6 +146,10 @@ class SpaceDomain(Domain):
     def all_points(self) -> Iterator[Point]:
         return self.space.points()
 
+    @property
+    def derives(self) -> bool:
+        return True
+
     def groups(self) -> list[int]:
         """Layers are alike, and so are the roles of a type, and which types are on."""
         names = [_alike(name) for name, own in self.coordinates.items() for _ in range(own.width)]

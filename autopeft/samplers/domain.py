@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
@@ -43,6 +44,7 @@ class Domain:
         self.distributions = dict(distributions)
         self.coordinates: dict[str, Coordinate] = {name: coordinate(d) for name, d in distributions.items()}
         self._conditions = conditions
+        self._alike = {name: _alike(name) for name, own in self.coordinates.items() if own.cardinality == 2}
 
     # what is a point
 
@@ -81,11 +83,24 @@ class Domain:
     # drawing and changing
 
     def complete(self, point: Mapping[str, Any], rng: np.random.Generator) -> Point:
-        """`point` without inactive dimensions, active ones that are missing drawn."""
+        """`point` without inactive dimensions, active ones that are missing drawn.
+
+        Bits whose names differ in a number alone are drawn with one probability for all of them, so that few,
+        half and nearly all of them on are equally likely.
+        """
         full: Point = {}
+        odds: dict[str, float] = {}
         for name, own in self.coordinates.items():
-            if self.is_active(name, full):
-                full[name] = point[name] if name in point else own.draw(rng)
+            if not self.is_active(name, full):
+                continue
+            if name in point:
+                full[name] = point[name]
+            elif name in self._alike:
+                kind = self._alike[name]
+                odds[kind] = odds[kind] if kind in odds else rng.random()
+                full[name] = own.values()[int(rng.random() < odds[kind])]
+            else:
+                full[name] = own.draw(rng)
         return full
 
     def draw(self, rng: np.random.Generator) -> Point:
@@ -104,6 +119,11 @@ class Domain:
                 moved = self.complete({**point, name: near[int(rng.integers(len(near)))]}, rng)
                 point = moved if self.is_valid(moved) else point
         return point
+
+    def cross(self, one: Point, other: Point, rng: np.random.Generator) -> Point:
+        """`one` with about half of the values in which `other` differs; `one` itself where that is not valid."""
+        mixed = self.complete({**one, **{name: value for name, value in other.items() if rng.random() < 0.5}}, rng)
+        return mixed if self.is_valid(mixed) else one
 
     def listed(self) -> list[Point] | None:
         """All points, where there are at most `LISTED`; else None."""
@@ -129,8 +149,16 @@ class Domain:
     # encoding
 
     def groups(self) -> list[int]:
-        """The group of each feature; features of a group are alike and share a lengthscale."""
-        return [group for group, own in enumerate(self.coordinates.values()) for _ in range(own.width)]
+        """The group of each feature; features of a group share a lengthscale: the columns of a category, and
+        bits whose names differ in a number alone."""
+        names = [self._alike.get(name, name) for name, own in self.coordinates.items() for _ in range(own.width)]
+        order = list(dict.fromkeys(names))
+        return [order.index(name) for name in names]
+
+    @property
+    def derives(self) -> bool:
+        """Whether `encode` has columns for what can be computed of an item, so that none need be added."""
+        return False
 
     def size_feature(self) -> int | None:
         """The feature that says how much a point can change, where there is one."""
@@ -143,3 +171,8 @@ class Domain:
             for point in points
         ]
         return np.array(rows, dtype=float).reshape(len(points), sum(own.width for own in self.coordinates.values()))
+
+
+def _alike(name: str) -> str:
+    """`layers.3` -> `layers.#`"""
+    return re.sub(r"\d+", "#", name)

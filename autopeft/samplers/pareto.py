@@ -12,6 +12,7 @@ from autopeft.front import Axes, Axis
 from autopeft.samplers.domain import Condition, Floats, Point
 from autopeft.samplers.history import History
 from autopeft.samplers.problem import Problem
+from autopeft.samplers.start import POOL, farthest
 from autopeft.samplers.whole import Distributions, WholeSampler, exhausted, make_domain
 from autopeft.surrogate.models import MODELS
 from autopeft.surrogate.optimise import maximise
@@ -30,7 +31,7 @@ class ParetoSampler(WholeSampler):
     axes: scale and reference point of the hypervolume, one axis per objective in order; by default
         the range of the values seen.
     allowed: whether a configuration may be proposed at all.
-    startup: trials with values before the surrogate takes over; random ones until then.
+    startup: trials with values before the surrogate takes over; until then points are spread out.
     surrogate: `gp` or `trees`.
     seed: with the study, decides every proposal; without one, proposals differ from run to run.
 
@@ -58,7 +59,7 @@ class ParetoSampler(WholeSampler):
     def choose(self, study: Study, history: History, rng: np.random.Generator) -> Point:
         learnable = [e for e in history.complete if e.point is not None]
         if len(learnable) < max(2, self._startup):
-            return self.draw(history.taken, rng)
+            return self._spread(history, rng)
         known = self._known_by_index(study)
         problem = Problem(self.domain, history, self._axes or seen_axes(study, history), known, rng)
         problem.model(self._surrogate)
@@ -75,6 +76,13 @@ class ParetoSampler(WholeSampler):
         if best is None:
             raise exhausted(history.taken)
         return best
+
+    def _spread(self, history: History, rng: np.random.Generator) -> Point:
+        """Of random points the one farthest from those that the study has."""
+        points, items = self.proposable([self.domain.draw(rng) for _ in range(POOL)], history.taken)
+        if not points:
+            return self.draw(history.taken, rng)
+        return points[farthest(self.domain, points, items, [e.point for e in history.entries if e.point is not None], self._known)]
 
     def _known_by_index(self, study: Study) -> dict[int, Callable[[Any], float]]:
         """By index; functions of what is no objective of this study are left out."""

@@ -34,6 +34,7 @@ class Problem:
         self._order = [exact, *(i for i in range(len(axes.axes)) if i != exact)]
         self._seen = [e for e in history.complete if e.point is not None]
         self._base = self._seen + history.running
+        self._columns = () if domain.derives else tuple(known)
         self._X = self._encode(self._base)
         self._Y = axes.points([e.values for e in self._seen if e.values])
         outside = [e.values for e in history.complete if e.values and e.point is None]
@@ -50,7 +51,9 @@ class Problem:
 
     def model(self, name: str) -> None:
         """Fit the surrogate and cut the known objectives into cells, once per path."""
-        fit = surrogate(name, self._domain.groups(), self._domain.size_feature(), int(self._rng.integers(2**31)))
+        groups = self._domain.groups()
+        groups += range(max(groups) + 1, max(groups) + 1 + len(self._columns))
+        fit = surrogate(name, groups, self._domain.size_feature(), int(self._rng.integers(2**31)))
         self._paths = {i: self._draw(fit, i) for i in self._uncertain}
         known = {i: self._known_base(i) for i in self._known}
         for s in range(PATHS if self._uncertain else 1):
@@ -61,8 +64,8 @@ class Problem:
 
     def acquisition(self, points: Sequence[Point], items: Sequence[Any]) -> Floats:
         """Expected hypervolume improvement times probability of feasibility. [c]"""
-        X = self._domain.encode(points, items)
         computed = {i: self._axes.axes[i].points([f(item) for item in items]) for i, f in self._known.items()}
+        X = self._features(points, items, computed)
         predicted = {i: paths.predict(X) for i, paths in self._paths.items()}
         exact, total = self._order[0], np.zeros(len(points))
         for s, region in enumerate(self._regions):
@@ -112,4 +115,10 @@ class Problem:
         return np.concatenate([self._Y[:, i], self._axes.axes[i].points(running)])
 
     def _encode(self, entries: Sequence[Entry]) -> Floats:
-        return self._domain.encode([e.point for e in entries if e.point is not None], [e.item for e in entries])
+        items = [e.item for e in entries]
+        computed = {i: self._axes.axes[i].points([self._known[i](item) for item in items]) for i in self._columns}
+        return self._features([e.point for e in entries if e.point is not None], items, computed)
+
+    def _features(self, points: Sequence[Point], items: Sequence[Any], computed: Mapping[int, Floats]) -> Floats:
+        """The domain's encoding; where it derives nothing, known objectives are features too."""
+        return np.column_stack([self._domain.encode(points, items), *(np.clip(computed[i], -1.0, 2.0) for i in self._columns)])

@@ -1,5 +1,5 @@
-"""Maximises an acquisition function over a mixed, conditional domain: random and mutated points, then
-moves to neighbours in batches."""
+"""Maximises an acquisition function over a mixed, conditional domain: random, crossed and mutated points,
+then moves to neighbours in batches."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ class Moves(Protocol[P]):
 
     def mutate(self, point: P, rng: np.random.Generator) -> P: ...
 
+    def cross(self, one: P, other: P, rng: np.random.Generator) -> P: ...
+
     def neighbours(self, point: P, rng: np.random.Generator) -> list[P]: ...
 
 
@@ -35,10 +37,13 @@ def maximise(
     """The best point found, or None where none may be proposed.
 
     evaluate: the points that may be proposed, each once, and their acquisition values.
-    parents: good points, mutated for half of the `candidates`.
+    parents: good points; half of the `candidates` are mutants of them and of their crosses.
     """
     drawn = [moves.draw(rng) for _ in range(candidates // 2 if parents else candidates)]
-    drawn += [moves.mutate(parents[i % len(parents)], rng) for i in range(candidates - len(drawn))]
+    for i in range(candidates - len(drawn)):
+        one = parents[i % len(parents)]
+        parent = moves.cross(one, parents[int(rng.integers(len(parents)))], rng) if i % 3 == 0 else one
+        drawn.append(moves.mutate(parent, rng))
     points, values = evaluate(drawn)
     if not points:
         return None

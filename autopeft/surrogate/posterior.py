@@ -30,9 +30,6 @@ class Posterior(Protocol):
     def paths(self, base: Floats, count: int, rng: np.random.Generator) -> Paths:
         """`count` joint draws at `base` [b, d]."""
 
-    def samples(self, X: Floats, count: int, rng: np.random.Generator) -> Floats:
-        """`count` joint draws at X [c, d]. [count, c]"""
-
 
 class Surrogate(Protocol):
     def __call__(self, X: Floats, y: Floats, noise: Floats, /) -> Posterior:

@@ -54,9 +54,6 @@ class TreePosterior:
         groups = rng.permutation(TREES)[: count * (TREES // count)].reshape(count, TREES // count)
         return TreePaths(self, groups, self.trees(base)[groups].mean(1))
 
-    def samples(self, X: Floats, count: int, rng: np.random.Generator) -> Floats:
-        return self.trees(X)[rng.integers(TREES, size=count)]
-
 
 def fit_trees(X: Floats, y: Floats, noise: Floats, seed: int = 0) -> TreePosterior:
     """X [n, d], y [n], noise [n] known variances (0 where unknown)."""

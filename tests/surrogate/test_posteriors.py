@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
+from scipy.optimize import approx_fprime
 
-from autopeft.surrogate.gp import GroupedMatern, fit_gp
+from autopeft.surrogate.covariance import Covariance, group_weights
+from autopeft.surrogate.gp import LogNormal, _Likelihood, fit_gp
 from autopeft.surrogate.models import feasibility
 from autopeft.surrogate.posterior import Surrogate
 from autopeft.surrogate.rungs import fit_rung
@@ -71,7 +72,7 @@ def test_gp_paths_average_to_the_posterior() -> None:
     inner_mean, inner_variance = posterior.paths(X[:8], 4000, rng).predict(fresh)
     assert inner_mean.mean(0) == pytest.approx(mean, abs=0.02)
     assert inner_variance.mean(0) + inner_mean.var(0) == pytest.approx(variance, rel=0.1, abs=1e-3)
-    assert posterior.samples(fresh, 4000, rng).var(0) == pytest.approx(variance, rel=0.1, abs=1e-3)
+    assert posterior.paths(fresh, 4000, rng).values.var(0) == pytest.approx(variance, rel=0.1, abs=1e-3)
 
 
 def test_gp_trusts_a_precise_value_more_than_a_noisy_one() -> None:
@@ -102,10 +103,19 @@ def test_rung_model_by_hand() -> None:
 
 
 def test_grouped_features_share_a_lengthscale_and_count_as_one() -> None:
-    kernel = GroupedMatern([0, 1, 1, 1, 1], None).double()
-    zero, one, four = torch.zeros(1, 5), torch.tensor([[1.0, 0, 0, 0, 0]]), torch.tensor([[0, 1.0, 1, 1, 1]])
-    assert kernel.group_lengthscales.shape == (2,)
-    assert kernel(zero, one).to_dense().item() == pytest.approx(kernel(zero, four).to_dense().item())
+    covariance = Covariance(group_weights([0, 1, 1, 1, 1]))
+    zero, one, four = np.zeros((1, 5)), np.array([[1.0, 0, 0, 0, 0]]), np.array([[0, 1.0, 1, 1, 1]])
+    assert covariance(zero, one) == pytest.approx(covariance(zero, four))
+    assert covariance(zero, one).item() == pytest.approx((1 + 5**0.5 + 5 / 3) * np.exp(-(5**0.5)))
+
+
+@pytest.mark.parametrize("free", [False, True])
+def test_slopes_of_the_log_posterior_against_differences(free: bool) -> None:
+    rng = np.random.default_rng(0)
+    X, y = rng.random((20, 5)), rng.standard_normal(20)
+    posterior = _Likelihood(X, y, np.full(20, 0.01), [0, 1, 2, 2, 3], 1, LogNormal(free_variance=free))
+    theta = np.array([0.2, -0.3, 0.1, 0.4, -3.0, 0.7, 0.2])
+    assert posterior(theta)[1] == pytest.approx(approx_fprime(theta, lambda t: posterior(t)[0], 1e-6), abs=1e-5)
 
 
 def test_gp_learns_that_effects_grow_with_size() -> None:
@@ -113,7 +123,7 @@ def test_gp_learns_that_effects_grow_with_size() -> None:
     X = rng.random((60, 3))
     y = 0.6 + np.exp(4 * (X[:, 0] - 1)) * np.sin(6 * X[:, 1] + 9 * X[:, 2])
     grown, plain = (fit_gp(X, y, np.full(60, 1e-6), size=size) for size in (0, None))
-    assert grown.kernel.growth.item() > 1
+    assert grown.kernel.growth > 1
     tiny = np.column_stack([np.full(50, 0.05), rng.random((50, 2))])
     assert grown.predict(tiny)[1].mean() < 0.5 * plain.predict(tiny)[1].mean()
     cross = grown.covariance(tiny[:3], tiny[:3])

@@ -35,7 +35,7 @@ def write(record: StudyRecord, trial: Trial, folder: Path) -> None:
         raise AutopeftError(f"trial {trial.number} trains the task head alone, so peft has nothing to build; pick another trial")
     config = peft_config(configuration, record.shape)
     config.task_type = TASKS[record.spec.task.kind][0]
-    config.base_model_name_or_path = _public_name(record)
+    config.base_model_name_or_path = public_name(record)
     config.save_pretrained(str(folder))
     needs_autopeft = not is_plain(configuration, record.shape)
     if needs_autopeft:
@@ -55,7 +55,7 @@ def readme(record: StudyRecord, trial: Trial, needs_autopeft: bool) -> str:
     """What the folder is and how to train from it. Names stand in code, quoted as Python quotes them."""
     model = TASKS[record.spec.task.kind][1]
     training = record.spec.training
-    base = json.dumps(_public_name(record) or "the base model's folder")
+    base = json.dumps(public_name(record) or "the base model's folder")
     first = ["import autopeft  # registers the composition with peft"] if needs_autopeft else []
     return "\n".join(
         [
@@ -90,7 +90,7 @@ def _about_the_head(record: StudyRecord) -> list[str]:
     return ["Its task head was a linear layer on the mean of the last hidden states; the model's own head may do worse."]
 
 
-def _public_name(record: StudyRecord) -> str | None:
+def public_name(record: StudyRecord) -> str | None:
     """The base model's Hugging Face id, None for weights that only this machine has."""
     base = record.spec.model.base
     local = base.startswith(("package:", ".", "/", "~")) or (record.folder / base).exists()

@@ -58,9 +58,8 @@ def main() -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     for count in arguments.observations:
         seconds, dimensions = suggestion_seconds(arguments.problem, arguments.sampler, count, arguments.profile)
-        print(
-            f"{arguments.sampler} on {arguments.problem} ({dimensions} dimensions), {count} observations: {seconds:.2f} CPU s per suggestion"
-        )
+        what = f"{arguments.sampler} on {arguments.problem} ({dimensions} dimensions), {count} observations"
+        print(f"{what}: {seconds:.2f} CPU s per suggestion")
 
 
 if __name__ == "__main__":

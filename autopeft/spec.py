@@ -154,7 +154,7 @@ class StudySpec(Part):
     training: TrainSpec = TrainSpec()
     budget: str = Field("40trials", description="e.g. 40trials, 30m, 2h, 4gpu-h, or several; the first reached ends the search")
     seeds: SeedSpec = SeedSpec()
-    sampler: Literal["pareto", "tpe", "nsga2", "gp", "random"] = "pareto"
+    sampler: Literal["pareto", "tpe", "nsga2", "gp", "random", "tacl2024"] = "pareto"
     baselines: bool = Field(True, description="run the known defaults first")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1 ...")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto is bf16 where the device does it well")

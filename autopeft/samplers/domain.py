@@ -75,10 +75,18 @@ class Domain:
         point: Point = {}
         for name in self.distributions:
             if self.is_active(name, point):
-                if name not in params:
+                if name not in params or not self._holds(name, params[name]):
                     return None
                 point[name] = params[name]
         return point if self.is_valid(point) else None
+
+    def _holds(self, name: str, value: Any) -> bool:
+        """Whether `value` is one of dimension `name`."""
+        distribution = self.distributions[name]
+        try:
+            return bool(distribution._contains(distribution.to_internal_repr(value)))
+        except (ValueError, TypeError):
+            return False
 
     # drawing and changing
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -63,9 +63,14 @@ class History:
         return [e for e in self.entries if e.running and e.point is not None]
 
 
-def read_history(trials: Sequence[FrozenTrial], domain: Domain, number: int) -> History:
-    """The history that trial `number` is to be proposed from."""
+def read_history(trials: Sequence[FrozenTrial], domain: Domain, number: int, batch: int = 1) -> History:
+    """The history that trial `number` is to be proposed from. batch: trials that are proposed together; those
+    before it in its batch count as running, whatever is known of them by now."""
+    first = number - number % batch
     entries = tuple(_entry(trial, domain) for trial in trials if trial.number != number)
+    if batch > 1:
+        pairs = zip((t.number for t in trials if t.number != number), entries, strict=True)
+        entries = tuple(replace(e, values=None, rungs=(), running=True) if n >= first else e for n, e in pairs)
     return History(entries, frozenset(domain.key(e.item) for e in entries if e.point is not None))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, TPESampler
@@ -16,9 +17,12 @@ from autopeft.samplers.whole import RandomSampler
 from autopeft_searchspace.configuration import Configuration
 from autopeft_searchspace.space import Space
 
-SAMPLERS = ("pareto", "tpe", "nsga2", "gp", "random")
+SAMPLERS = ("pareto", "tpe", "nsga2", "gp", "random", "tacl2024")
 POPULATION = 10
 """Of NSGA-II: Optuna's 50 would never leave the first generation within the usual 40 trials."""
+TACL2024: dict[str, Any] = {"startup": 100, "spread": False, "surrogate": "saas-nuts", "copula": True, "batch": 4}
+"""As AutoPEFT searched (Zhou et al., TACL 2024, section 4): 100 random configurations, then 100 by fully Bayesian
+SAAS on copula-transformed quality, in batches of 4; parameters are computed here, not learnt."""
 
 
 def make_sampler(
@@ -36,8 +40,9 @@ def make_sampler(
     """
     match name:
         case "pareto":
-            computed: dict[int | str, Computed] = dict((known or {}).items())
-            return ParetoSampler(space, known=computed, axes=axes, allowed=allowed, seed=seed)
+            return ParetoSampler(space, known=dict((known or {}).items()), axes=axes, allowed=allowed, seed=seed)
+        case "tacl2024":
+            return ParetoSampler(space, known=dict((known or {}).items()), axes=axes, allowed=allowed, seed=seed, **TACL2024)
         case "random":
             return RandomSampler(space, allowed=allowed, seed=seed)
         case "tpe":

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from optuna.study import Study, StudyDirection
 
+from autopeft.errors import near
 from autopeft.front import Axes, Axis
 from autopeft.samplers.domain import Condition, Floats, Point
 from autopeft.samplers.history import History
@@ -31,12 +33,17 @@ class ParetoSampler(WholeSampler):
     axes: scale and reference point of the hypervolume, one axis per objective in order; by default
         the range of the values seen.
     allowed: whether a configuration may be proposed at all.
-    startup: trials with values before the surrogate takes over; until then points are spread out.
-    surrogate: `gp` or `trees`.
+    startup: trials with values before the surrogate takes over; until then points are spread out, or
+        random where `spread` is off.
+    surrogate: `gp`, `trees`, `saas` or `saas-nuts` (`surrogate.models`).
+    copula: learn ranks instead of values, against outliers.
+    batch: trials proposed together, without each other's results.
     seed: with the study, decides every proposal; without one, proposals differ from run to run.
 
     Never proposes what the study already has; raises `SpaceExhausted` when nothing is left. Standard
-    errors, rungs, infeasible and running trials are read as `samplers.history` says.
+    errors, rungs, infeasible and running trials are read as `samplers.history` says. Trials outside the
+    distributions count for the front and are not learnt from. With one objective this is expected
+    improvement. Raises ValueError where a known function raises or does not return a finite number.
     """
 
     def __init__(
@@ -48,20 +55,27 @@ class ParetoSampler(WholeSampler):
         axes: Axes | None = None,
         allowed: Callable[[Any], bool] | None = None,
         startup: int = 8,
+        spread: bool = True,
         surrogate: str = "gp",
+        copula: bool = False,
+        batch: int = 1,
         seed: int | None = None,
     ) -> None:
         if surrogate not in MODELS:
-            raise ValueError(f"surrogate must be one of {', '.join(MODELS)}, it is {surrogate!r}")
-        super().__init__(make_domain(distributions, conditions or {}, known or {}), seed, allowed)
-        self._known, self._axes, self._startup, self._surrogate = dict(known or {}), axes, startup, surrogate
+            raise ValueError(f"unknown surrogate {surrogate!r}{near(surrogate, MODELS)}")
+        if startup < 1 or batch < 1:
+            raise ValueError(f"startup and batch must be at least 1, they are {startup} and {batch}")
+        own = {name: checked(name, function) for name, function in (known or {}).items()}
+        super().__init__(make_domain(distributions, conditions or {}, own), seed, allowed, batch)
+        self._known, self._axes, self._startup, self._spread_out = own, axes, startup, spread
+        self._surrogate, self._copula = surrogate, copula
 
     def choose(self, study: Study, history: History, rng: np.random.Generator) -> Point:
         learnable = [e for e in history.complete if e.point is not None]
         if len(learnable) < max(2, self._startup):
-            return self._spread(history, rng)
+            return self._spread(history, rng) if self._spread_out else self.draw(history.taken, rng)
         known = self._known_by_index(study)
-        problem = Problem(self.domain, history, self._axes or seen_axes(study, history), known, rng)
+        problem = Problem(self.domain, history, self._axes_of(study, history), known, rng, self._copula)
         problem.model(self._surrogate)
 
         def evaluate(points: Sequence[Point]) -> tuple[list[Point], Floats]:
@@ -84,6 +98,13 @@ class ParetoSampler(WholeSampler):
             return self.draw(history.taken, rng)
         return points[farthest(self.domain, points, items, [e.point for e in history.entries if e.point is not None], self._known)]
 
+    def _axes_of(self, study: Study, history: History) -> Axes:
+        if self._axes is None:
+            return seen_axes(study, history)
+        if len(self._axes.axes) != len(study.directions):
+            raise ValueError(f"axes are of {', '.join(self._axes.names)}; the study has {len(study.directions)} objectives")
+        return self._axes
+
     def _known_by_index(self, study: Study) -> dict[int, Callable[[Any], float]]:
         """By index; functions of what is no objective of this study are left out."""
         names = list(study.metric_names or [])
@@ -98,11 +119,28 @@ class ParetoSampler(WholeSampler):
         return found
 
 
+def checked(name: int | str, function: Callable[[Any], float]) -> Callable[[Any], float]:
+    """`function`, with what it was given in every error, and an error where it gives no finite number."""
+
+    def value(item: Any) -> float:
+        try:
+            found = float(function(item))
+        except Exception as error:
+            raise ValueError(f"the function of known objective {name!r} failed on {item}: {error!r}") from error
+        if not math.isfinite(found):
+            raise ValueError(f"a known objective must be a finite number, {name!r} is {found} on {item}")
+        return found
+
+    return value
+
+
 def seen_axes(study: Study, history: History) -> Axes:
     """Axes from a tenth below the worst to the best value seen, for a study without its own."""
     values = np.array([e.values for e in history.complete])
     axes = []
     for i, direction in enumerate(study.directions):
+        if direction is StudyDirection.NOT_SET:
+            raise ValueError(f"objective {i} has no direction; create the study with directions=['maximize', ...]")
         low, high = float(values[:, i].min()), float(values[:, i].max())
         margin = 0.1 * (high - low) or 1.0
         best, worst = (high, low - margin) if direction is StudyDirection.MAXIMIZE else (low, high + margin)

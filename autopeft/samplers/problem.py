@@ -11,6 +11,7 @@ from autopeft.front import Axes, non_dominated
 from autopeft.samplers.domain import Domain, Floats, Point
 from autopeft.samplers.history import Entry, History
 from autopeft.surrogate.acquisition import Cells, cells, expected_improvement
+from autopeft.surrogate.copula import to_normal
 from autopeft.surrogate.models import feasibility, surrogate
 from autopeft.surrogate.posterior import Paths, Surrogate
 from autopeft.surrogate.rungs import fit_rung
@@ -23,10 +24,18 @@ class Problem:
     """known: objective index -> function of an item. axes: one per objective, in order.
 
     The first uncertain objective is integrated exactly, further ones are drawn along the paths.
+    copula: uncertain objectives as normal quantiles of their ranks (Salinas et al., ICML 2020), which tames
+    outliers and gives up standard errors and rungs.
     """
 
     def __init__(
-        self, domain: Domain, history: History, axes: Axes, known: Mapping[int, Callable[[Any], float]], rng: np.random.Generator
+        self,
+        domain: Domain,
+        history: History,
+        axes: Axes,
+        known: Mapping[int, Callable[[Any], float]],
+        rng: np.random.Generator,
+        copula: bool = False,
     ) -> None:
         self._domain, self._history, self._axes, self._known = domain, history, axes, known
         self._uncertain = [i for i in range(len(axes.axes)) if i not in known]
@@ -36,9 +45,11 @@ class Problem:
         self._base = self._seen + history.running
         self._columns = () if domain.derives else tuple(known)
         self._X = self._encode(self._base)
-        self._Y = axes.points([e.values for e in self._seen if e.values])
-        outside = [e.values for e in history.complete if e.values and e.point is None]
-        self._outside = axes.points(outside)[:, self._order]
+        Y = axes.points([e.values for e in history.complete if e.values])
+        if copula:
+            Y[:, self._uncertain] = to_normal(Y[:, self._uncertain])
+        self._copula, inside = copula, np.array([e.point is not None for e in history.complete], dtype=bool)
+        self._Y, self._outside = Y[inside], Y[~inside][:, self._order]
         self._rng, self._luck = rng, rng.standard_normal((PATHS, len(axes.axes)))
         self._paths: dict[int, Paths] = {}
         self._regions: list[Cells] = []
@@ -87,7 +98,7 @@ class Problem:
         axis = self._axes.axes[i]
         y, noise = list(self._Y[:, i]), [0.0] * len(self._seen)
         weak: list[Entry] = []
-        if i == self._uncertain[0]:
+        if i == self._uncertain[0] and not self._copula:  # ranks have no errors, and no rungs beside them
             values = np.array([e.values[i] for e in self._seen if e.values])
             errors = np.array([e.standard_error for e in self._seen])
             noise = list((axis.points(values + errors) - self._Y[:, i]) ** 2)

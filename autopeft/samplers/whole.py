@@ -38,8 +38,8 @@ class WholeSampler(BaseSampler):
     inactive ones if they are asked for all the same, are drawn at random.
     """
 
-    def __init__(self, domain: Domain, seed: int | None, allowed: Callable[[Any], bool] | None) -> None:
-        self.domain, self._allowed = domain, allowed
+    def __init__(self, domain: Domain, seed: int | None, allowed: Callable[[Any], bool] | None, batch: int = 1) -> None:
+        self.domain, self._allowed, self._batch = domain, allowed, batch
         self._seed = int(np.random.default_rng().integers(2**31)) if seed is None else seed
 
     def choose(self, study: Study, history: History, rng: np.random.Generator) -> Point:
@@ -49,7 +49,7 @@ class WholeSampler(BaseSampler):
         return self.domain.distributions
 
     def sample_relative(self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> dict[str, Any]:
-        history = read_history(study.get_trials(deepcopy=False), self.domain, trial.number)
+        history = read_history(study.get_trials(deepcopy=False), self.domain, trial.number, self._batch)
         params = self.domain.to_params(self.choose(study, history, np.random.default_rng([self._seed, trial.number])))
         # Trials asked for before this one has told its parameters must see what it was given.
         study._storage.set_trial_system_attr(trial._trial_id, PROPOSED, json.dumps(params))

@@ -10,15 +10,27 @@ from scipy.special import ndtr
 
 from autopeft.surrogate.posterior import Floats, Surrogate
 
-MODELS = ("gp", "trees")
+MODELS = ("gp", "trees", "saas", "saas-nuts")
 
 
 def surrogate(name: str, groups: Sequence[int], size: int | None, seed: int) -> Surrogate:
-    """The surrogate called `name`. groups, size: of features, for the GP (`fit_gp`); seed: for the trees."""
+    """The surrogate called `name`. groups, size: of features, for `gp` (`fit_gp`); seed: of what draws.
+
+    gp         Gaussian process, one lengthscale per group of features
+    trees      extremely randomised trees
+    saas       Gaussian process with a sparse prior of each feature's lengthscale, four most probable fits
+    saas-nuts  the same, sampled: the method of AutoPEFT; needs the extra `saas`
+    """
     from autopeft.surrogate.gp import fit_gp
+    from autopeft.surrogate.saas import fit_ensemble, fit_nuts
     from autopeft.surrogate.trees import fit_trees
 
-    by_name: dict[str, Surrogate] = {"gp": partial(fit_gp, groups=groups, size=size), "trees": partial(fit_trees, seed=seed)}
+    by_name: dict[str, Surrogate] = {
+        "gp": partial(fit_gp, groups=groups, size=size),
+        "trees": partial(fit_trees, seed=seed),
+        "saas": fit_ensemble,
+        "saas-nuts": partial(fit_nuts, seed=seed),
+    }
     return by_name[name]
 
 

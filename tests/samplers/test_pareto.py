@@ -131,7 +131,7 @@ def test_forbidden_configurations_are_never_proposed() -> None:
 def test_unknown_settings_are_named() -> None:
     with pytest.raises(ValueError, match=r"conditions name width"):
         ParetoSampler(DISTRIBUTIONS, conditions={"width": lambda p: True})
-    with pytest.raises(ValueError, match="surrogate must be one of gp, trees, it is 'forest'"):
+    with pytest.raises(ValueError, match="unknown surrogate 'forest'; there are gp, saas"):
         ParetoSampler(DISTRIBUTIONS, surrogate="forest")
     made = study(known={5: size})
     with pytest.raises(ValueError, match="objective 5"):

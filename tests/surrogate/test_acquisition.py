@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from botorch.utils.multi_objective.hypervolume import Hypervolume
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from autopeft.front import hypervolume
+from autopeft.front import Axes, Axis, hypervolume, non_dominated
 from autopeft.surrogate.acquisition import cells, expected_improvement
 
 
@@ -64,3 +68,27 @@ def test_ties_in_the_uncertain_objective() -> None:
     point = np.array([0.8, 0.6, 0.6])
     got = expected_improvement(point[:1], np.zeros(1), point[None, 1:], cells(Y))
     assert got == pytest.approx([improvement(Y, point)])
+
+
+@pytest.mark.parametrize("m", [2, 3, 4])
+@pytest.mark.parametrize("direction", [1, -1])
+def test_expected_improvement_against_monte_carlo(m: int, direction: int) -> None:
+    """Objectives in their own units and direction, through the axes, as a study states them."""
+    rng = np.random.default_rng(10 + m)
+    worst, best = (2.0, 9.0) if direction > 0 else (9.0, 2.0)
+    axes = Axes(tuple(Axis(str(i), worst, best) for i in range(m)))
+    values, known, mean, sd = rng.uniform(2, 9, (6, m)), rng.uniform(2, 9, m - 1), 6.0, 1.5
+    Y, z = axes.points(values), axes.points([[0.0, *known]])[:, 1:]
+    got = expected_improvement(axes.axes[0].points([mean]), np.array([(sd / 7) ** 2]), z, cells(Y))[0]
+    draws = rng.normal(mean, sd, 400)
+    found = np.array([axes.hypervolume(np.concatenate([values, [[y, *known]]])) for y in draws]) - axes.hypervolume(values)
+    assert got == pytest.approx(found.mean(), abs=4 * found.std() / len(draws) ** 0.5)
+    assert found.std() > 0
+
+
+@given(st.integers(2, 4), st.integers(1, 12), st.integers(0, 10_000))
+@settings(max_examples=30, deadline=None)
+def test_hypervolume_against_another_library(m: int, n: int, seed: int) -> None:
+    Y = np.round(np.random.default_rng(seed).normal(0.4, 0.5, (n, m)), 1)  # rounded, so that there are ties
+    other = Hypervolume(torch.zeros(m, dtype=torch.double)).compute(torch.as_tensor(Y[non_dominated(Y)]))
+    assert hypervolume(Y, np.zeros(m)) == pytest.approx(other, rel=1e-9, abs=1e-12)

@@ -6,14 +6,19 @@ import numpy as np
 import pytest
 from scipy.optimize import approx_fprime
 
+from autopeft.errors import SpecError
 from autopeft.surrogate.covariance import Covariance, group_weights
 from autopeft.surrogate.gp import LogNormal, _Likelihood, fit_gp
-from autopeft.surrogate.models import feasibility
+from autopeft.surrogate.models import MODELS, feasibility, surrogate
 from autopeft.surrogate.posterior import Surrogate
 from autopeft.surrogate.rungs import fit_rung
-from autopeft.surrogate.trees import fit_trees
+from autopeft.surrogate.saas import SparsePrior, fit_ensemble, fit_nuts
 
-BOTH = pytest.mark.parametrize("fit", [fit_gp, fit_trees])
+EVERY = pytest.mark.parametrize("name", [name for name in MODELS if name != "saas-nuts"])
+
+
+def fitting(name: str, features: int) -> Surrogate:
+    return surrogate(name, list(range(features)), None, 0)
 
 
 def truth(X: np.ndarray) -> np.ndarray:
@@ -25,8 +30,9 @@ def data(n: int = 40, d: int = 4) -> tuple[np.ndarray, np.ndarray]:
     return X, truth(X)
 
 
-@BOTH
-def test_predicts_what_it_was_shown_in_shape_and_order(fit: Surrogate) -> None:
+@EVERY
+def test_predicts_what_it_was_shown_in_shape_and_order(name: str) -> None:
+    fit = fitting(name, 4)
     X, y = data()
     posterior = fit(X, 100 + 5 * y, np.zeros(len(y)))
     fresh = np.random.default_rng(1).random((200, 4))
@@ -36,8 +42,9 @@ def test_predicts_what_it_was_shown_in_shape_and_order(fit: Surrogate) -> None:
     assert np.corrcoef(mean, truth(fresh))[0, 1] > 0.8
 
 
-@BOTH
-def test_paths_are_joint_and_repeatable(fit: Surrogate) -> None:
+@EVERY
+def test_paths_are_joint_and_repeatable(name: str) -> None:
+    fit = fitting(name, 4)
     X, y = data()
     paths = fit(X, y, np.full(len(y), 0.01)).paths(X[:10], 16, np.random.default_rng(2))
     again = fit(X, y, np.full(len(y), 0.01)).paths(X[:10], 16, np.random.default_rng(2))
@@ -48,8 +55,9 @@ def test_paths_are_joint_and_repeatable(fit: Surrogate) -> None:
     assert paths.values.std(0).max() > 0
 
 
-@BOTH
-def test_constant_observations_are_no_error(fit: Surrogate) -> None:
+@EVERY
+def test_constant_observations_are_no_error(name: str) -> None:
+    fit = fitting(name, 4)
     X, _ = data(6)
     mean, variance = fit(X, np.full(6, 0.5), np.zeros(6)).predict(X)
     assert mean == pytest.approx(np.full(6, 0.5), abs=1e-6)
@@ -128,3 +136,37 @@ def test_gp_learns_that_effects_grow_with_size() -> None:
     assert grown.predict(tiny)[1].mean() < 0.5 * plain.predict(tiny)[1].mean()
     cross = grown.covariance(tiny[:3], tiny[:3])
     assert np.diag(cross) == pytest.approx(grown.predict(tiny[:3])[1], rel=1e-6)
+
+
+@pytest.mark.parametrize("tau", [0.02, 1.0])
+def test_slope_of_the_sparse_prior(tau: float) -> None:
+    theta = np.array([-1.0, 0.0, 2.0])
+    assert SparsePrior(tau)(theta)[1] == pytest.approx(approx_fprime(theta, lambda t: SparsePrior(tau)(t)[0], 1e-6), abs=1e-5)
+
+
+def test_sparse_prior_finds_the_two_dimensions_that_matter() -> None:
+    X, y = data(40, 20)
+    posterior = fit_ensemble(X, y, np.zeros(40))
+    for member in posterior.members:
+        assert set(np.argsort(-member.kernel.scales)[:2]) == {0, 1}
+    fresh = np.random.default_rng(9).random((100, 20))
+    assert np.corrcoef(posterior.predict(fresh)[0], truth(fresh))[0, 1] > 0.95
+    assert posterior.paths(X[:3], 6, np.random.default_rng(0)).values.shape == (6, 3)
+    assert posterior.paths(X[:3], 2, np.random.default_rng(0)).predict(X[:5])[0].shape == (2, 5)
+
+
+@pytest.mark.slow
+def test_sampled_hyperparameters() -> None:
+    pytest.importorskip("numpyro", reason="needs the extra saas")
+    X, y = data(15, 5)
+    posterior = fit_nuts(X, y, np.zeros(15), warmup=32, samples=32)
+    assert len(posterior.members) == 2
+    mean, variance = posterior.predict(X)
+    assert np.corrcoef(mean, y)[0, 1] > 0.9
+    assert (variance > 0).all()
+
+
+def test_the_sampled_surrogate_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("autopeft.surrogate.saas.find_spec", lambda name: None)
+    with pytest.raises(SpecError, match=r"pip install 'autopeft\[saas\]'"):
+        fit_nuts(*data(5), np.zeros(5))

@@ -23,6 +23,7 @@ from types import FrameType
 from typing import Any, Protocol
 
 from autopeft import files, front, promotion, report, study_folder
+from autopeft.baselines import REFERENCE
 from autopeft.budget import Budget
 from autopeft.checks import require_study
 from autopeft.dashboard import annotate
@@ -48,8 +49,6 @@ from autopeft_searchspace.shape import ModelShape
 from autopeft_searchspace.space import Space, build_space
 
 FEWEST_SILENT_SECONDS = 180.0
-REFERENCE = "LoRA r=8 on q,v"
-"""The baseline that picks are compared with; replicated like them."""
 
 
 class Progress(Protocol):
@@ -252,7 +251,7 @@ class _Coordinator:
         self.view.update(trials)
         self.progress.ended(trials[event.number], from_ledger(self.ledger, self.study))
 
-    # Replicates: the picks and the reference baseline are trained again with other seeds
+    # Replicates: the picks, the task head alone and the reference baseline are trained again with other seeds
 
     def _replicate(self) -> None:
         wanted = self._wanted_replicates()
@@ -273,7 +272,10 @@ class _Coordinator:
         if self.environment["axes"] is None:
             return []
         numbers = dict.fromkeys(front.picks(trials, self.spec, front.Axes.from_json(self.environment["axes"])).values())
-        references = [t for t in trials if t.label.startswith(REFERENCE) and t.state is TrialState.COMPLETE]
+        record = from_ledger(self.ledger, self.study)
+        if record.head_only and self.spec.task.kind != "causal_lm":  # where no task head trains, seeds change nothing
+            numbers[record.head_only.number] = None
+        references = [t for t in record.complete if t.label.startswith(REFERENCE)]
         if references:
             quality = self.spec.quality
             best = max(references, key=lambda t: front.sign(quality) * m.value if (m := t.value(quality, quality)) else float("-inf"))

@@ -141,11 +141,13 @@ def study_axes(spec: StudySpec, space: Space, trials: Sequence[Trial], full_memo
 
 
 def head_only_quality(trials: Sequence[Trial], spec: StudySpec) -> Measurement | None:
-    """Final quality of the baseline that trains the head alone; the worst final quality where there is
-    none; None where no trial is complete."""
+    """Best final quality of the baselines that train the head alone; the worst final quality where there
+    is none; None where no trial is complete."""
     found = [(t, q) for t in trials if (q := t.value(spec.quality, spec.quality))]
     heads = [q for t, q in found if t.origin is Origin.BASELINE and not t.configuration.components]
-    return heads[0] if heads else min((q for _, q in found), key=lambda q: sign(spec.quality) * q.value, default=None)
+    if heads:
+        return max(heads, key=lambda q: sign(spec.quality) * q.value)
+    return min((q for _, q in found), key=lambda q: sign(spec.quality) * q.value, default=None)
 
 
 def smallest_adapter(space: Space) -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from autopeft.errors import AutopeftError
-from autopeft.front import front_numbers
+from autopeft.front import front_numbers, sign
 from autopeft.ledger import DATABASE, Ledger
 from autopeft.recorded import ENVIRONMENT, OBSERVATIONS, read_csv
 from autopeft.spec import StudySpec
@@ -56,8 +56,10 @@ class StudyRecord:
 
     @property
     def head_only(self) -> Trial | None:
-        """The complete baseline that trains the head alone, if there is one."""
-        return next((t for t in self.complete if t.origin is Origin.BASELINE and not t.configuration.components), None)
+        """The best complete baseline that trains the head alone, if there is one."""
+        heads = [t for t in self.complete if t.origin is Origin.BASELINE and not t.configuration.components]
+        quality = self.spec.quality
+        return max(heads, key=lambda t: sign(quality) * m.value if (m := t.value(quality, quality)) else float("-inf"), default=None)
 
 
 def read(folder: Path) -> StudyRecord:

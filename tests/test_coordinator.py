@@ -66,6 +66,8 @@ def test_picks_are_replicated_with_another_seed(small_study: Path) -> None:
     record = autopeft.load(small_study)
     best = max(record.front, key=lambda t: t.value("accuracy", "accuracy").value)
     assert {o.seed for o in best.replicates()} >= {0, 1}
+    assert record.head_only is not None
+    assert {o.seed for o in record.head_only.replicates()} >= {0, 1}
 
 
 def test_the_front_keeps_its_adapters_and_nothing_else_does(small_study: Path) -> None:

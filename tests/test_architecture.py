@@ -23,7 +23,7 @@ ORDER = (
     *("spec", "trial", "budget", "marked_yaml", "spec_errors", "spec_file"),
     *("hub", "tables", "data", "first_look", "device", "batches", "training", "meters"),
     *("models", "tasks", "objectives", "layerwise", "applying", "adapter_files", "checks"),
-    *("tracing", "memory", "baselines", "plan", "spending"),
+    *("tracing", "memory", "baselines", "footprint", "plan", "spending"),
     *("front", "ledger", "recorded", "record", "view", "study_folder"),
     *("surrogate", "samplers", "promotion", "proposals"),
     *("report", "export", "picks", "dashboard"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from optuna.exceptions import ExperimentalWarning
@@ -11,6 +11,7 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, TPESampler
 
 from autopeft.errors import SpecError, near
 from autopeft.front import Axes
+from autopeft.samplers.earlier import Results
 from autopeft.samplers.limits import Computed
 from autopeft.samplers.pareto import ParetoSampler
 from autopeft.samplers.whole import RandomSampler
@@ -33,14 +34,15 @@ def make_sampler(
     known: Mapping[str, Computed] | None = None,
     axes: Axes | None = None,
     allowed: Callable[[Configuration], bool] | None = None,
+    earlier: Sequence[Results] = (),
 ) -> BaseSampler:
     """The sampler called `name`, for trials that suggest with `convert.suggest_values`.
 
-    known, axes, allowed: as `ParetoSampler` takes them; `random` uses `allowed`, Optuna's samplers none.
+    known, axes, allowed, earlier: as `ParetoSampler` takes them; `random` uses `allowed`, Optuna's samplers none.
     """
     match name:
         case "pareto":
-            return ParetoSampler(space, known=dict((known or {}).items()), axes=axes, allowed=allowed, seed=seed)
+            return ParetoSampler(space, known=dict((known or {}).items()), axes=axes, allowed=allowed, earlier=earlier, seed=seed)
         case "tacl2024":
             return ParetoSampler(space, known=dict((known or {}).items()), axes=axes, allowed=allowed, seed=seed, **TACL2024)
         case "random":

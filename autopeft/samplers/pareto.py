@@ -12,6 +12,7 @@ from optuna.study import Study, StudyDirection
 from autopeft.errors import near
 from autopeft.front import Axes, Axis
 from autopeft.samplers.domain import Condition, Floats, Point
+from autopeft.samplers.earlier import Results, front_points
 from autopeft.samplers.history import History
 from autopeft.samplers.problem import Problem
 from autopeft.samplers.start import POOL, farthest
@@ -37,6 +38,9 @@ class ParetoSampler(WholeSampler):
         random where `spread` is off.
     surrogate: `gp`, `trees`, `saas` or `saas-nuts` (`surrogate.models`).
     copula: learn ranks instead of values, against outliers.
+    earlier: results of earlier studies on the same distributions, each a list of (parameters, value of the
+        first uncertain objective): their fronts take half of the start, and they are a trend that counts as
+        far as it holds (`surrogate.trend`).
     batch: trials proposed together, without each other's results.
     seed: with the study, decides every proposal; without one, proposals differ from run to run.
 
@@ -58,6 +62,7 @@ class ParetoSampler(WholeSampler):
         spread: bool = True,
         surrogate: str = "gp",
         copula: bool = False,
+        earlier: Sequence[Results] = (),
         batch: int = 1,
         seed: int | None = None,
     ) -> None:
@@ -68,14 +73,14 @@ class ParetoSampler(WholeSampler):
         own = {name: checked(name, function) for name, function in (known or {}).items()}
         super().__init__(make_domain(distributions, conditions or {}, own), seed, allowed, batch)
         self._known, self._axes, self._startup, self._spread_out = own, axes, startup, spread
-        self._surrogate, self._copula = surrogate, copula
+        self._surrogate, self._copula, self._earlier = surrogate, copula, earlier
 
     def choose(self, study: Study, history: History, rng: np.random.Generator) -> Point:
         learnable = [e for e in history.complete if e.point is not None]
         if len(learnable) < max(2, self._startup):
-            return self._spread(history, rng) if self._spread_out else self.draw(history.taken, rng)
+            return self._begin(study, history, rng) if self._spread_out else self.draw(history.taken, rng)
         known = self._known_by_index(study)
-        problem = Problem(self.domain, history, self._axes_of(study, history), known, rng, self._copula)
+        problem = Problem(self.domain, history, self._axes_of(study, history), known, rng, self._copula, self._earlier)
         problem.model(self._surrogate)
 
         def evaluate(points: Sequence[Point]) -> tuple[list[Point], Floats]:
@@ -91,8 +96,16 @@ class ParetoSampler(WholeSampler):
             raise exhausted(history.taken)
         return best
 
-    def _spread(self, history: History, rng: np.random.Generator) -> Point:
-        """Of random points the one farthest from those that the study has."""
+    def _begin(self, study: Study, history: History, rng: np.random.Generator) -> Point:
+        """A point of an earlier study's front for the first half of the start; then, of random points, the one
+        farthest from those that the study has."""
+        if self._earlier and len(history.entries) < self._startup // 2:
+            known = self._known_by_index(study)
+            signs = [1.0 if d is StudyDirection.MAXIMIZE else -1.0 for d in study.directions]
+            order = [next(i for i in range(len(signs)) if i not in known), *known]
+            fronts = front_points(self.domain, self._earlier, list(known.values()), [signs[i] for i in order])
+            if first := self.proposable(fronts, history.taken)[0]:
+                return first[0]
         points, items = self.proposable([self.domain.draw(rng) for _ in range(POOL)], history.taken)
         if not points:
             return self.draw(history.taken, rng)

@@ -9,12 +9,14 @@ import numpy as np
 
 from autopeft.front import Axes, non_dominated
 from autopeft.samplers.domain import Domain, Floats, Point
+from autopeft.samplers.earlier import Results, fitted
 from autopeft.samplers.history import Entry, History
 from autopeft.surrogate.acquisition import Cells, cells, expected_improvement
 from autopeft.surrogate.copula import to_normal
 from autopeft.surrogate.models import feasibility, surrogate
 from autopeft.surrogate.posterior import Paths, Surrogate
 from autopeft.surrogate.rungs import fit_rung
+from autopeft.surrogate.trend import TrendPaths, fit_trend
 
 PATHS = 32
 """Joint draws of the evaluated points that the improvement is averaged over."""
@@ -24,6 +26,8 @@ class Problem:
     """known: objective index -> function of an item. axes: one per objective, in order.
 
     The first uncertain objective is integrated exactly, further ones are drawn along the paths.
+    earlier: results of earlier studies, in this study's direction; they are the trend of the first uncertain
+    objective, as far as they hold (`surrogate.trend`).
     copula: uncertain objectives as normal quantiles of their ranks (Salinas et al., ICML 2020), which tames
     outliers and gives up standard errors and rungs.
     """
@@ -36,6 +40,7 @@ class Problem:
         known: Mapping[int, Callable[[Any], float]],
         rng: np.random.Generator,
         copula: bool = False,
+        earlier: Sequence[Results] = (),
     ) -> None:
         self._domain, self._history, self._axes, self._known = domain, history, axes, known
         self._uncertain = [i for i in range(len(axes.axes)) if i not in known]
@@ -53,6 +58,8 @@ class Problem:
         self._rng, self._luck = rng, rng.standard_normal((PATHS, len(axes.axes)))
         self._paths: dict[int, Paths] = {}
         self._regions: list[Cells] = []
+        upward = 1.0 if axes.axes[exact].best > axes.axes[exact].worst else -1.0
+        self._earlier = [[(params, upward * value) for params, value in results] for results in earlier]
         self._feasible: Callable[[Floats], Floats] | None = None
 
     @property
@@ -107,7 +114,12 @@ class Problem:
                 y.append(float(axis.points(value)))
                 noise.append(float(axis.points(value + error) - axis.points(value)) ** 2)
         X = np.concatenate([self._X[: len(self._seen)], self._encode(weak)])
-        return fit(X, np.array(y), np.array(noise)).paths(self._X, PATHS, self._rng)
+        if not self._earlier or i != self._uncertain[0]:
+            return fit(X, np.array(y), np.array(noise)).paths(self._X, PATHS, self._rng)
+        n = len(self._seen)
+        trend = fit_trend(fitted(self._domain, self._earlier, self._point_features, fit), X[:n], np.array(y[:n]))
+        paths = fit(X, np.array(y) - trend(X), np.array(noise)).paths(self._X, PATHS, self._rng)
+        return TrendPaths(trend, paths, paths.values + trend(self._X))
 
     def _from_rungs(self, i: int) -> list[tuple[Entry, float, float]]:
         """Trials that stand at a rung, with what their last rung says of the end: value and error."""
@@ -126,9 +138,12 @@ class Problem:
         return np.concatenate([self._Y[:, i], self._axes.axes[i].points(running)])
 
     def _encode(self, entries: Sequence[Entry]) -> Floats:
-        items = [e.item for e in entries]
+        return self._point_features([e.point for e in entries if e.point is not None], [e.item for e in entries])
+
+    def _point_features(self, points: Sequence[Point], items: Sequence[Any] | None = None) -> Floats:
+        items = [self._domain.item(p) for p in points] if items is None else items
         computed = {i: self._axes.axes[i].points([self._known[i](item) for item in items]) for i in self._columns}
-        return self._features([e.point for e in entries if e.point is not None], items, computed)
+        return self._features(points, items, computed)
 
     def _features(self, points: Sequence[Point], items: Sequence[Any], computed: Mapping[int, Floats]) -> Floats:
         """The domain's encoding; where it derives nothing, known objectives are features too."""

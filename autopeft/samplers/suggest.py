@@ -17,6 +17,7 @@ from optuna.trial import TrialState as OptunaState
 from autopeft.front import Axes, objective_values, study_axes
 from autopeft.samplers.convert import distribution, suggest_values, values_to_params
 from autopeft.samplers.domain import SpaceExhausted
+from autopeft.samplers.earlier import Results
 from autopeft.samplers.limits import Computed, Limited, computed, within
 from autopeft.samplers.named import POPULATION, make_sampler
 from autopeft.samplers.whole import RandomSampler
@@ -45,10 +46,12 @@ def suggest(
     number: int,
     limits: Limited | None = None,
     axes: Axes | None = None,
+    earlier: Sequence[Results] = (),
 ) -> Configuration:
     """The configuration of trial `number`: within the limits, and none that a trial already has.
 
     known: objectives that can be computed. axes: the study's; made from the trials where not given.
+    earlier: quality in earlier studies, by parameters as Optuna knows them.
     Depends on the arguments alone. Raises `SpaceExhausted` when no configuration is left.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -61,7 +64,8 @@ def suggest(
         return len(configuration.components) > 0 and configuration.key not in taken and allowed(configuration)
 
     study = study_of(spec, space, trials)
-    study.sampler = make_sampler(spec.sampler, space, seed=seed, known=known, axes=axes or _axes(spec, space, trials), allowed=fresh)
+    axes = axes or _axes(spec, space, trials)
+    study.sampler = make_sampler(spec.sampler, space, seed=seed, known=known, axes=axes, allowed=fresh, earlier=earlier)
     for _ in range(TRIES):
         trial = study.ask()
         values = suggest_values(trial, space)

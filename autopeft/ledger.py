@@ -11,6 +11,7 @@ not yet been told. An Optuna study in the same database (`view.py`) is made from
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,7 @@ class Ledger:
             raise AutopeftError(f"{folder} holds no study (no {DATABASE})")
         self.url = str(database_url(path))
         self._engine = sql.create_engine(database_url(path, read_only=read_only), connect_args={"timeout": 60})
+        sql.event.listen(self._engine, "handle_error", _in_words)
         if not read_only:
             with self._engine.begin() as connection:
                 connection.exec_driver_sql("PRAGMA journal_mode=WAL")
@@ -170,6 +172,15 @@ class Ledger:
         """Add time that a trial used outside its main run (replicates, interrupted runs)."""
         with self._engine.begin() as connection:
             connection.execute(sql.update(_trials).where(_trials.c.number == number).values(seconds=_trials.c.seconds + seconds))
+
+
+def _in_words(context: sql.engine.ExceptionContext) -> None:
+    """A full disk, a lock held by another program or a damaged file, as an error that says what to do."""
+    error = context.original_exception
+    if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, (sqlite3.IntegrityError, sqlite3.ProgrammingError)):
+        raise AutopeftError(
+            f"the study's database cannot be used: {error}; what was stored stays; the same command goes on"
+        ) from error
 
 
 def observation_of(trials: Sequence[Trial], key: str, seed: int, step: int, recipe: str) -> Observation | None:

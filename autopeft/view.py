@@ -13,9 +13,10 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
-from optuna.exceptions import ExperimentalWarning
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.trial import TrialState as OptunaState
 
+from autopeft.errors import AutopeftError
 from autopeft.spec import StudySpec
 from autopeft.trial import Trial, TrialState
 from autopeft_searchspace.configuration import Value
@@ -49,7 +50,13 @@ class View:
         self._storage = storage
 
     def update(self, trials: tuple[Trial, ...]) -> None:
-        """Add the trials the view lacks and end those that ended since."""
+        """Add the trials the view lacks and end those that ended since. AutopeftError on a full disk."""
+        try:
+            self._update(trials)
+        except StorageInternalError as error:
+            raise AutopeftError(f"the study's database cannot be written: {error.__cause__ or error}") from error
+
+    def _update(self, trials: tuple[Trial, ...]) -> None:
         known = self.study.get_trials(deepcopy=False)
         for trial in trials:
             if trial.number >= len(known):

@@ -99,3 +99,24 @@ def test_a_folder_may_have_any_name(tmp_path):
         optuna.create_study(storage=ledger.url, study_name="view")
     assert {path.name.split("-")[0] for path in folder.iterdir()} == {DATABASE}
     assert {path.name for path in tmp_path.iterdir()} == {folder.name}
+
+
+def test_a_full_disk_is_told_and_loses_nothing(tmp_path):
+    trials = filled(tmp_path)
+    with Ledger(tmp_path) as ledger:
+        with ledger._engine.connect() as connection:
+            connection.exec_driver_sql(f"PRAGMA max_page_count={connection.exec_driver_sql('PRAGMA page_count').scalar()}")
+        with pytest.raises(AutopeftError, match=r"database or disk is full; what was stored stays"):
+            ledger.set_fact("much", "x" * 100_000)
+        assert ledger.trials() == trials
+    with Ledger(tmp_path) as ledger:
+        assert ledger.trials() == trials
+        assert ledger.fact("much") is None
+
+
+def test_a_damaged_database_is_told(tmp_path):
+    filled(tmp_path)
+    path = tmp_path / DATABASE
+    path.write_bytes(b"no database at all" * 100)
+    with pytest.raises(AutopeftError, match="file is not a database"):
+        Ledger(tmp_path, read_only=True)

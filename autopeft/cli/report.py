@@ -10,6 +10,7 @@ import typer
 
 from autopeft.cli import options
 from autopeft.cli.console import Output, verb
+from autopeft.errors import SpecError
 
 
 class Format(StrEnum):
@@ -23,18 +24,27 @@ As = Annotated[Format, typer.Option("--format", help="html, json, md or csv.")]
 File = Annotated[Path | None, typer.Option("--output", help="File to write; for html STUDY/report.html, else stdout by default.")]
 
 
-@verb
-def report(out: Output, study: options.Study, format_: As = Format.HTML, output: File = None) -> None:
-    """A study's report as HTML, JSON, Markdown or CSV.
+Others = Annotated[list[Path] | None, typer.Argument(metavar="[STUDY ...]", help="Further studies, to compare with in one page.")]
 
-    HTML goes to STUDY/report.html, the others to stdout, unless --output names a file.
+
+@verb
+def report(out: Output, study: options.Study, others: Others = None, format_: As = Format.HTML, output: File = None) -> None:
+    """A study's report as HTML, JSON, Markdown or CSV; of several studies one HTML page that compares them.
+
+    HTML goes to STUDY/report.html (of several to comparison.html in the first), the others to stdout, unless
+    --output names a file.
     """
     from autopeft import files, record
     from autopeft import report as reporting
 
-    text = reporting.render(record.read(study), format_.value)
+    if others and format_ is not Format.HTML:
+        raise SpecError(f"several studies are compared in html; --format {format_.value} takes one study")
+    if others:
+        text = reporting.render_together([record.read(folder) for folder in (study, *others)])
+    else:
+        text = reporting.render(record.read(study), format_.value)
     if output is None and format_ is Format.HTML:
-        output = study / "report.html"
+        output = study / ("comparison.html" if others else "report.html")
     if output is not None:
         files.write_text(output, text)
         out.result({"report": str(output), "bytes": output.stat().st_size}, f"wrote {output}")

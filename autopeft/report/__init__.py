@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from autopeft import files
@@ -24,6 +25,14 @@ def render(record: StudyRecord, format: str = "html") -> str:
     summary = summarise(record)
     renderers = {"html": html.render, "json": plain.render_json, "md": plain.render_markdown, "csv": plain.render_csv}
     return renderers[format](summary)
+
+
+def render_together(records: Sequence[StudyRecord]) -> str:
+    """One HTML page that compares several studies."""
+    from autopeft.report import html
+    from autopeft.report.several import compare_studies
+
+    return html.render_several(compare_studies(records))
 
 
 def write(record: StudyRecord, path: Path) -> Path:

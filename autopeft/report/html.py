@@ -23,6 +23,7 @@ from autopeft import __version__
 from autopeft.report import page, words
 from autopeft.report.charts.style import DARK, hover
 from autopeft.report.plain import configuration_text, contract, csv_lines
+from autopeft.report.several import Several
 from autopeft.report.summary import Summary
 from autopeft.report.tables import trials_table
 
@@ -34,8 +35,6 @@ UNIT = re.compile(r"(?<=\d) (?=%|[kMBT]\b|[kMGT]B\b)")
 
 
 def render(summary: Summary) -> str:
-    plotly, own = plotly_script(), (HERE / "report.js").read_text("utf-8")
-    style = (HERE / "report.css").read_text("utf-8")
     shown = page.sections(summary)
     charts = [chart for section in shown for chart in section.charts]
     blocks = {
@@ -63,11 +62,30 @@ def render(summary: Summary) -> str:
         placed=lambda row: page.placed(summary, row),
         words=words,
         limits=LIMITS,
-        policy=policy([plotly, own]),
-        style=Markup(style),
-        scripts=[Markup(own), Markup(plotly)],
-        blocks={name: embedded(content) for name, content in blocks.items()},
+        **_frame(blocks),
     )
+
+
+def render_several(page: Several) -> str:
+    """The page on several studies."""
+    blocks = {
+        "chart-data": {"charts": {c.name: c.content for c in page.charts}, "hover": {}, "dark": DARK, "study": {}},
+        "configurations": [],
+        "download-json": {"trials": [], "front": []},
+    }
+    return _environment().get_template("several.html").render(page=page, version=__version__, **_frame(blocks))
+
+
+def _frame(blocks: dict[str, Any]) -> dict[str, Any]:
+    """Style, scripts with the policy that names them, and data. Ours stands before plotly, for which nothing
+    that can be read or typed waits."""
+    plotly, own = plotly_script(), (HERE / "report.js").read_text("utf-8")
+    return {
+        "policy": policy([plotly, own]),
+        "style": Markup((HERE / "report.css").read_text("utf-8")),
+        "scripts": [Markup(own), Markup(plotly)],
+        "blocks": {name: embedded(content) for name, content in blocks.items()},
+    }
 
 
 def downloads(summary: Summary) -> dict[str, Any]:

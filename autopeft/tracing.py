@@ -194,7 +194,7 @@ def trace_step(
 ) -> Trace:
     """Peak memory of training `module` on a device of `device_type`, `cpu` or `cuda`.
 
-    module: on the `meta` device. It is used up: its parameters and buffers become fake tensors.
+    module: on any device, its values do not matter. It is used up: its parameters and buffers become fake tensors.
     step: one optimiser step, including the making of its batch, on CPU tensors.
     make_optimizer: AdamW over the parameters that require gradients. Where there are none it is not
         called, and `step` gets no optimiser.
@@ -244,7 +244,7 @@ def _mark_spans(counter: StorageCounter, blocks: Sequence[nn.Module], optimizer:
 
 
 def _fake_weights(module: nn.Module) -> None:
-    """Replace parameters and buffers by fake CPU tensors; what was shared stays shared."""
+    """Replace parameters, buffers and other tensors that modules hold by fake CPU ones; what was shared stays shared."""
     made: dict[int, Tensor] = {}
 
     def fake(tensor: Tensor) -> Tensor:
@@ -258,6 +258,11 @@ def _fake_weights(module: nn.Module) -> None:
             for name, tensor in tensors.items():
                 if tensor is not None:
                     tensors[name] = fake(tensor)
+        held = [values for name, values in vars(part).items() if isinstance(values, dict) and name not in ("_parameters", "_buffers")]
+        for values in (vars(part), *held):
+            for name, value in values.items():
+                if isinstance(value, Tensor):
+                    values[name] = fake(value)
 
 
 def _make_state(optimizer: torch.optim.Optimizer, device_type: str) -> list[Tensor]:

@@ -11,7 +11,7 @@ L = number of blocks, peak memory is the maximum of
 
 keep: what the backward pass needs of a block. Of frozen blocks below f it needs nothing: that is why
 memory follows the first adapted block. keep, forward, backward and out are linear in features of what
-is adapted in the block, with one coefficient per adapter type and module, one per type for size
+is adapted in the block, with one coefficient per adapter type (or kind of types, `AdapterType.memory_like`) and module, one for size
 (each holds a few activations of [batch, tokens, size]), one per input that several adapters read but
 keep once, and one for what is adapted first in block f, since nothing below it in the block is kept.
 Every block of a trace gives one row, so that a dozen traces give enough.
@@ -32,7 +32,7 @@ from autopeft_searchspace.registry import adapter_type
 from autopeft_searchspace.shape import ROLES, ModelShape
 
 TARGETS = ("keep", "forward", "backward", "out")
-ORDER = {role: position for position, role in enumerate(("attention", *ROLES))}
+ORDER = {role: position for position, role in enumerate(("attention", *ROLES, "norm"))}
 SHARED_INPUT = {"q": "attention input", "k": "attention input", "v": "attention input", "qkv": "attention input",
                 "ff_in": "feed-forward input", "ff_gate": "feed-forward input"}  # fmt: skip
 GRADIENT_BYTES = 4
@@ -49,22 +49,28 @@ class Spots:
         self._shape = shape
         self._roles = {module.path: role for role, modules in shape.modules.items() for module in modules}
         self._roles |= dict.fromkeys(shape.attention_paths, "attention")
-        self._find = lru_cache(maxsize=4096)(self._attach)
+        self._roles |= {norm.path: "norm" for norms in shape.norms for norm in norms}
+        self._find = lru_cache(maxsize=4096)(self._spots)
 
     def __call__(self, component: Component) -> tuple[tuple[str, bool], ...]:
-        return self._find(component.type, component.roles, tuple(sorted(component.options.items())))
+        return self._find(component.type, component.size, component.roles, tuple(sorted(component.options.items())))
+
+    def size(self, component: Component) -> float:
+        """Of types that are taken together: trained weights of one block per feature of the hidden states."""
+        if not adapter_type(component.type).memory_like:
+            return float(component.size)
+        return self.weights(component) / self._shape.width / max(1, len(self(component)))
 
     def weights(self, component: Component) -> int:
         """Trained weights of a component in one block."""
         return adapter_type(component.type).trainable_parameters(replace(component, layers=component.layers[:1]), self._shape)
 
-    def _attach(self, type_name: str, roles: tuple[str, ...], options: tuple[tuple[str, Value], ...]) -> tuple[tuple[str, bool], ...]:
-        import torch
-
-        component = Component(type_name, 1, (0,), roles, dict(options))
-        with torch.device("meta"):
-            parts = adapter_type(type_name).attach(component, self._shape)
-        return tuple((self._roles[path], any(True for _ in part.parameters())) for path, part in parts.items())
+    def _spots(
+        self, type_name: str, size: int, roles: tuple[str, ...], options: tuple[tuple[str, Value], ...]
+    ) -> tuple[tuple[str, bool], ...]:
+        component = Component(type_name, size, (0,), roles, dict(options))
+        found = adapter_type(type_name).spots(component, self._shape)
+        return tuple((self._roles[path], trains) for path, trains in found.items())
 
 
 def block_features(components: Sequence[Component], spots: Spots, first: bool) -> Features:
@@ -79,10 +85,11 @@ def block_features(components: Sequence[Component], spots: Spots, first: bool) -
         for role, _ in spots(component):
             if role in SHARED_INPUT:
                 found[f"reads {SHARED_INPUT[role]}"] = 1.0
+        kind = adapter_type(component.type).memory_like or component.type
         for role in trained:
-            found[f"{component.type} on {role}"] = found[f"any on {role}"] = 1.0
-            lowest.append((ORDER[role], component.type, role))
-        found[f"{component.type} size"] = float(component.size * len(trained))
+            found[f"{kind} on {role}"] = found[f"any on {role}"] = 1.0
+            lowest.append((ORDER[role], kind, role))
+        found[f"{kind} size"] = found.get(f"{kind} size", 0.0) + spots.size(component) * len(trained)
         found["weights"] += spots.weights(component)
     if first and lowest:
         _, type_name, role = min(lowest)

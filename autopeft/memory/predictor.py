@@ -22,7 +22,7 @@ from autopeft.tasks import Encoded, Task, task_for
 from autopeft.tracing import MemoryEstimate, Trace, trace_step
 from autopeft.training import Recipe, make_optimizer, train_step
 from autopeft_searchspace.configuration import Component, Configuration
-from autopeft_searchspace.space import Space
+from autopeft_searchspace.space import Space, clash, traced
 
 if TYPE_CHECKING:
     from torch import nn
@@ -117,7 +117,11 @@ class MemoryPredictor:
             model.requires_grad_(True)
         else:
             model.backbone = adapt(
-                model.backbone, configuration, self.space.shape, task_type=model.task_type, modules_to_save=model.modules_to_save
+                model.backbone,
+                traced(configuration, self.space.shape),
+                self.space.shape,
+                task_type=model.task_type,
+                modules_to_save=model.modules_to_save,
             )
             model.open_head()
         recipe = replace(self.recipe, device_type="cpu")
@@ -209,7 +213,9 @@ def _candidates(space: Space, spots: Spots) -> Iterator[Configuration]:
         components = [replace(lowest, layers=(first, *_some(above, rng)))]
         others = [name for name in sorted(drawn) if name != lowest.type]
         for name in rng.permutation(others)[: space.maximum_components - 1].tolist() if above else []:
-            components.append(replace(_one_of(drawn[name], rng), layers=_some(above, rng) or (above[-1],)))
+            added = replace(_one_of(drawn[name], rng), layers=_some(above, rng) or (above[-1],))
+            if clash([*components, added], space.shape) is None:
+                components.append(added)
         yield Configuration(tuple(components), 1.0)
 
 

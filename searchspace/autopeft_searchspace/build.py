@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from autopeft_searchspace import space
@@ -49,6 +49,50 @@ def adapt(
     model = get_peft_model(backbone, config)
     setattr(model, BEFORE, changed)
     return model
+
+
+class MergeError(ValueError):
+    """Merging would change what the model computes; nothing was merged."""
+
+
+def merge(model: nn.Module, batch: Mapping[str, Tensor], tolerance: float = 1e-3) -> PreTrainedModel:
+    """The base model with the adapter of `model` folded into its weights, checked on a batch; in place.
+
+    Several types are merged wrongly by peft, without an error, on quantised bases or with some options;
+    so outputs before and after are compared.
+
+    batch: inputs of the model. tolerance: share of the largest output by which outputs may differ.
+    Raises MergeError where the adapter cannot be merged, or outputs differ by more: weights are then as before.
+    """
+    import torch
+
+    def outputs(of: nn.Module) -> Tensor:
+        with torch.no_grad():
+            found = of(**batch)
+        return found.logits if hasattr(found, "logits") else found.last_hidden_state
+
+    from peft import PeftModel
+
+    if not isinstance(model, PeftModel):
+        raise MergeError(f"{type(model).__name__} has no adapter to merge")
+    was_training = model.training
+    model.eval()
+    kept = {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.get_base_model().state_dict().items()}
+    before = outputs(model)
+    try:
+        model.merge_adapter(safe_merge=True)
+        difference = float((outputs(model) - before).abs().max())
+        limit = tolerance * max(1.0, float(before.abs().max()))
+        if not difference <= limit:
+            raise MergeError(f"outputs after merging differ by up to {difference:.2g}, allowed is {limit:.2g}")
+        merged: PreTrainedModel = model.unload()
+    except (ValueError, NotImplementedError, AttributeError, TypeError) as error:
+        if any(getattr(module, "merged", False) for module in model.modules()):
+            model.unmerge_adapter()
+        model.get_base_model().load_state_dict(kept)
+        model.train(was_training)
+        raise MergeError(f"the adapter was not merged: {error}") from error
+    return merged
 
 
 def _changed_weights(backbone: PreTrainedModel, configuration: Configuration, shape: ModelShape) -> dict[str, Tensor]:

@@ -75,6 +75,15 @@ def bit_dimension(name: str) -> Dimension:
     return Dimension(name, (False, True), ordered=False)
 
 
+def option_dimension(name: str, values: Sequence[Value]) -> Dimension:
+    """Of bits, of numbers (ordered) or of words."""
+    if all(isinstance(value, bool) for value in values):
+        return Dimension(name, tuple(values), ordered=False)
+    if all(isinstance(value, (int, float)) for value in values):
+        return Dimension(name, tuple(values), ordered=True, log=all(float(value) > 0 for value in values))
+    return choice_dimension(name, [str(value) for value in values])
+
+
 def powers_of_two(highest: int, lowest: int = 1) -> tuple[int, ...]:
     """lowest, 2 lowest, 4 lowest, ... up to `highest`."""
     return tuple(lowest * 2**k for k in range(int(math.log2(max(highest, lowest) / lowest)) + 1))

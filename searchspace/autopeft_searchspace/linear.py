@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from autopeft_searchspace.checks import check_options, check_roles
 from autopeft_searchspace.configuration import Component, Value
-from autopeft_searchspace.dims import Dimension, bit_dimension, choice_dimension, powers_of_two, size_dimension
+from autopeft_searchspace.dims import Dimension, bit_dimension, option_dimension, powers_of_two, size_dimension
 from autopeft_searchspace.registry import AdapterType, Base
 from autopeft_searchspace.shape import LinearShape, ModelShape
 
@@ -32,6 +32,7 @@ class LinearAdapter(AdapterType):
     highest: ClassVar[int] = 256
     rate: ClassVar[float] = 5e-3
     takes_transposed: ClassVar[bool] = True
+    memory_like = "low_rank"
 
     # what a subclass says
 
@@ -70,7 +71,7 @@ class LinearAdapter(AdapterType):
     def dimensions(self, shape: ModelShape) -> Sequence[Dimension]:
         return (
             size_dimension(f"{self.name}.size", self.sizes(shape)),
-            *(_option_dimension(f"{self.name}.{option}", values) for option, values in self.choices(shape).items()),
+            *(option_dimension(f"{self.name}.{option}", values) for option, values in self.choices(shape).items()),
             *(bit_dimension(f"{self.name}.roles.{role}") for role in shape.roles),
         )
 
@@ -105,6 +106,15 @@ class LinearAdapter(AdapterType):
 
     def targets(self, component: Component, shape: ModelShape) -> list[LinearShape]:
         return [shape.modules[role][layer] for layer in component.layers for role in component.roles]
+
+    def spots(self, component: Component, shape: ModelShape) -> Mapping[str, bool]:
+        return {module.path: True for module in self.targets(component, shape)}
+
+    def sized_for(self, weights: int, like: Component, shape: ModelShape) -> Component:
+        options = {name: values[0] for name, values in self.choices(shape).items() if name not in self.neutral}
+        sizes = self.sizes(shape)
+        found = [Component(self.name, size, like.layers, like.roles, options) for size in sizes]
+        return min(found, key=lambda component: abs(self.trainable_parameters(component, shape) - weights))
 
     def trainable_parameters(self, component: Component, shape: ModelShape) -> int:
         """`per_module` over the adapted modules, and what is `shared`."""
@@ -158,11 +168,3 @@ def must_divide(size: int, widths: Sequence[int]) -> str | None:
         return None
     near = divisors(math.gcd(*widths), (size, 2 * size, max(1, size // 2)))
     return f"it must divide {', '.join(map(str, sorted(set(widths))))}, as {' or '.join(map(str, near)) or 1} does"
-
-
-def _option_dimension(name: str, values: Sequence[Value]) -> Dimension:
-    if all(isinstance(value, bool) for value in values):
-        return Dimension(name, tuple(values), ordered=False)
-    if all(isinstance(value, (int, float)) for value in values):
-        return Dimension(name, tuple(values), ordered=True, log=all(float(value) > 0 for value in values))
-    return choice_dimension(name, [str(value) for value in values])

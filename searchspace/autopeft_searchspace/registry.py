@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib import metadata
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from autopeft_searchspace.configuration import Component, Value
@@ -18,6 +19,8 @@ from autopeft_searchspace.shape import ModelShape
 if TYPE_CHECKING:
     from peft import PeftConfig
 
+PLUGINS = "autopeft.adapters"
+"""Entry point group: modules whose import registers further adapter types."""
 Base = Callable[[str], Any]
 
 
@@ -56,6 +59,11 @@ class AdapterType(ABC):
     supports: ClassVar[Supports]
     neutral: ClassVar[Mapping[str, Value]] = {}
     """Options that a component leaves out at this value. A space has them as dimensions only if it asks."""
+
+    memory_like: ClassVar[str] = ""
+    """What the memory model takes it together with: types that keep alike activations; none with ``."""
+    traced_as: ClassVar[str] = ""
+    """Type with alike activations whose training step is traced in its place, where its own cannot be."""
 
     def changes_base(self, component: Component) -> bool:
         """Whether building it takes something out of the weights of the base model; then it stands alone."""
@@ -106,6 +114,18 @@ class AdapterType(ABC):
             the right sizes stand in.
         """
 
+    def spots(self, component: Component, shape: ModelShape) -> Mapping[str, bool]:
+        """Path of each module it touches -> whether trained weights stand there."""
+        import torch
+
+        with torch.device("meta"):
+            parts = self.attach(component, shape)
+        return {path: any(True for _ in part.parameters()) for path, part in parts.items()}
+
+    def sized_for(self, weights: int, like: Component, shape: ModelShape) -> Component:
+        """A component of this type where `like` is, with about as many trained weights; for `traced_as`."""
+        raise NotImplementedError(f"{self.name} stands in for no other type")
+
     def stored_bytes(self, component: Component, shape: ModelShape) -> int:
         """Bytes of the tensors that plain peft (or a composition of this one component) saves, in float32."""
         return 4 * self.trainable_parameters(component, shape)
@@ -127,7 +147,8 @@ def register(cls: type[AdapterType]) -> type[AdapterType]:
 
 
 def adapter_types() -> dict[str, AdapterType]:
-    """All adapter types by name; imports every file of `adapters/` on first use."""
+    """All adapter types by name; imports every file of `adapters/`, and the modules that other installed
+    packages name under the entry point group `PLUGINS`, on first use."""
     _import_adapters()
     return dict(_TYPES)
 
@@ -138,6 +159,8 @@ def _import_adapters() -> None:
 
     for module in pkgutil.iter_modules(package.__path__):
         importlib.import_module(f"{package.__name__}.{module.name}")
+    for plugin in metadata.entry_points(group=PLUGINS):
+        plugin.load()
 
 
 def adapter_type(name: str) -> AdapterType:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import resources
 from typing import Any
@@ -29,6 +29,8 @@ from autopeft_searchspace.dims import Dimension, bit_dimension, real_dimension
 from autopeft_searchspace.registry import AdapterType, adapter_type, adapter_types
 from autopeft_searchspace.shape import ModelShape
 
+FAMILIES = {"bottleneck": ("serial", "parallel", "compacter")}
+"""Names that stand for several types in a list of them."""
 HEAD_ONLY_LEARNING_RATE = 5e-3
 LEARNING_RATE_FACTORS = real_dimension("learning_rate", 1 / 8, 8, steps=13)
 
@@ -260,6 +262,22 @@ def clash(components: Sequence[Component], shape: ModelShape) -> str | None:
     return None
 
 
+def traced(configuration: Configuration, shape: ModelShape) -> Configuration:
+    """What the memory predictor traces: types whose step cannot be traced replaced by the type that they
+    name, and components without their variants, such as ways to start, which memory does not depend on."""
+    found: list[Component] = []
+    for component in configuration.components:
+        adapter = adapter_type(component.type)
+        usual = {name: value for name, value in component.options.items() if name not in adapter.neutral}
+        component = replace(component, options=usual)
+        if adapter.traced_as:
+            taken = {c.type for c in (*configuration.components, *found)}
+            name = next(name for name in (adapter.traced_as, "loha", "lokr", "randlora", "lora") if name not in taken)
+            component = adapter_type(name).sized_for(adapter.trainable_parameters(component, shape), component, shape)
+        found.append(component)
+    return Configuration(tuple(found), configuration.learning_rate)
+
+
 def presets() -> dict[str, dict[str, Any]]:
     """Presets by name, as written in `presets/*.yaml`."""
     folder = resources.files("autopeft_searchspace.presets")
@@ -281,9 +299,9 @@ def build_space(preset: str, shape: ModelShape, change: Mapping[str, Any] | None
     known = presets()
     if preset not in known:
         raise ValueError(f"unknown preset {preset!r}{_near(preset, known)}")
-    settings: dict[str, Any] = {key: value for key, value in known[preset].items() if key != "title"}
-    settings = {**settings, **(change or {})}
-    names: list[str] | str = settings.pop("types")
+    change = change or {}
+    settings: dict[str, Any] = {key: value for key, value in known[preset].items() if key != "title"} | {**change}
+    names = _type_names(settings.pop("types"))
     layers, rate = settings.pop("layers"), settings.pop("learning_rate")
     most = settings.pop("maximum_components", MAXIMUM_COMPONENTS)
     variants, roles = settings.pop("variants", False), settings.pop("roles", "own")
@@ -295,11 +313,6 @@ def build_space(preset: str, shape: ModelShape, change: Mapping[str, Any] | None
         raise ValueError(f"maximum_components must be 1 to {MAXIMUM_COMPONENTS}, it is {most!r}")
     if roles not in ("own", "shared"):
         raise ValueError(f"roles must be 'own' or 'shared', it is {roles!r}")
-    if names == "all":
-        names = sorted(adapter_types())
-    if not isinstance(names, list) or not names or len(set(names)) != len(names):
-        raise ValueError(f"types must be a list of distinct adapter types, it is {names!r}")
-
     left_out = {name: why for name in names if (why := adapter_type(name).unavailable(shape))}
     types = tuple(name for name in names if name not in left_out)
     if not types:
@@ -319,13 +332,26 @@ def build_space(preset: str, shape: ModelShape, change: Mapping[str, Any] | None
         dimensions.append(LEARNING_RATE_FACTORS)
     by_name = {d.name: d for d in dimensions}
     for name, wanted in settings.items():
-        if name.partition(".")[0] in left_out:
+        type_name = name.partition(".")[0]
+        if type_name in left_out or (name not in change and type_name in adapter_types() and type_name not in types):
             continue
         if name not in by_name:
             raise ValueError(f"space has no dimension {name!r}{_near(name, by_name)}")
         by_name[name] = _restrict(by_name[name], wanted)
     fixed = None if rate == "search" else float(rate)
     return Space(preset, shape, types, tuple(by_name.values()), fixed, left_out, most, roles == "shared")
+
+
+def _type_names(wanted: Any) -> list[str]:
+    """Adapter types of a list, in which `bottleneck` stands for all of these, or all there are for `all`."""
+    if wanted == "all":
+        return sorted(adapter_types())
+    if not isinstance(wanted, list) or not wanted or not all(isinstance(name, str) for name in wanted):
+        raise ValueError(f"types must be a list of distinct adapter types, it is {wanted!r}")
+    names = [name for given in wanted for name in FAMILIES.get(given, (given,))]
+    if len(set(names)) != len(names):
+        raise ValueError(f"types must be a list of distinct adapter types, it is {wanted!r}")
+    return names
 
 
 def _restrict(dimension: Dimension, wanted: Any) -> Dimension:

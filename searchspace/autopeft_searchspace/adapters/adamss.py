@@ -22,6 +22,7 @@ class Adamss(LinearAdapter):
     name = "adamss"
     title = "Low-rank updates of clusters of outputs"
     source = "AdaMSS as in Hugging Face peft"
+    traced_as = "rslora"
     supports = Supports(
         merge=True,
         quantised_base=False,

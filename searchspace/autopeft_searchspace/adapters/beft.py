@@ -24,6 +24,7 @@ class Beft(LinearAdapter):
     name = "beft"
     title = "Trained vector added to outputs"
     source = "BEFT (arXiv 2509.15974); Ben Zaken et al., ACL 2022 (arXiv 2106.10199)"
+    memory_like = "scaling"
     supports = Supports(merge=True, quantised_base=True, layers=True, roles=True, identity_at_start=True, plain_peft=True)
     rate = 1e-2
     takes_transposed = False

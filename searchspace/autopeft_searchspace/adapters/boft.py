@@ -24,6 +24,7 @@ class Boft(LinearAdapter):
     name = "boft"
     title = "Trained rotations of shuffled blocks"
     source = "Liu et al., ICLR 2024 (arXiv 2311.06243)"
+    memory_like = "dense"
     supports = Supports(merge=True, quantised_base=True, layers=True, roles=True, identity_at_start=True, plain_peft=True, innermost=True)
     rate = 3e-3
     takes_transposed = False

@@ -25,6 +25,7 @@ class C3a(LinearAdapter):
     name = "c3a"
     title = "Update of circulant blocks"
     source = "Chen et al. 2024 (arXiv 2407.19342)"
+    memory_like = "scaling"
     supports = Supports(merge=True, quantised_base=False, layers=True, roles=True, identity_at_start=False, plain_peft=True)
     highest = 64
     rate = 1e-2

@@ -22,6 +22,7 @@ class Deft(LinearAdapter):
     name = "deft"
     title = "A projection taken out of the weight and trained anew"
     source = "DEFT as in Hugging Face peft"
+    memory_like = "dense"
     supports = Supports(
         merge=True,
         quantised_base=False,

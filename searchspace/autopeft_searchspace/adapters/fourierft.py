@@ -23,6 +23,7 @@ class FourierFt(LinearAdapter):
     name = "fourierft"
     title = "Few trained Fourier coefficients of the update"
     source = "Gao et al., ICML 2024 (arXiv 2405.03003)"
+    memory_like = "dense"
     supports = Supports(merge=True, quantised_base=False, layers=True, roles=True, identity_at_start=False, plain_peft=True)
     highest = 4096
     rate = 3e-2

@@ -23,6 +23,8 @@ class Frod(LinearAdapter):
     name = "frod"
     title = "Trained sparse matrix between joint singular directions"
     source = "FRoD as in Hugging Face peft"
+    traced_as = "fourierft"
+    memory_like = "dense"
     supports = Supports(
         merge=True,
         quantised_base=False,

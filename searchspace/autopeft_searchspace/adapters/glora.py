@@ -24,6 +24,7 @@ class Glora(LinearAdapter):
     name = "glora"
     title = "Weight and bias scaled and shifted through low-rank paths"
     source = "Chavan et al. 2023 (arXiv 2306.07967)"
+    memory_like = "dense"
     supports = Supports(
         merge=True,
         quantised_base=False,

@@ -22,6 +22,7 @@ class Hira(LinearAdapter):
     name = "hira"
     title = "Hadamard product of the weight and a low-rank matrix"
     source = "HiRA (Huang et al., ICLR 2025)"
+    memory_like = "dense"
     supports = Supports(merge=True, quantised_base=True, layers=True, roles=True, identity_at_start=True, plain_peft=True, innermost=True)
     rate = 1e-2
 

@@ -22,6 +22,7 @@ class Hra(LinearAdapter):
     name = "hra"
     title = "A chain of trained reflections of the inputs"
     source = "Yuan et al., NeurIPS 2024 (arXiv 2405.17484)"
+    memory_like = "dense"
     supports = Supports(
         merge=True,
         quantised_base=False,

@@ -22,6 +22,7 @@ class Ia3(LinearAdapter):
     name = "ia3"
     title = "Trained scales of outputs"
     source = "Liu et al., NeurIPS 2022 (arXiv 2205.05638)"
+    memory_like = "scaling"
     supports = Supports(merge=True, quantised_base=True, layers=True, roles=True, identity_at_start=True, plain_peft=True)
     rate = 1e-2
 

@@ -22,6 +22,7 @@ class Loha(LinearAdapter):
     name = "loha"
     title = "Hadamard product of two low-rank updates"
     source = "Hyeon-Woo et al., ICLR 2022 (arXiv 2108.06098)"
+    memory_like = "dense"
     supports = Supports(merge=True, quantised_base=False, layers=True, roles=True, identity_at_start=True, plain_peft=True)
     highest = 32
     takes_transposed = False

@@ -27,6 +27,7 @@ class Lokr(LinearAdapter):
     name = "lokr"
     title = "Kronecker product of a small matrix and a low-rank one"
     source = "Yeh et al., ICLR 2024 (arXiv 2309.14859)"
+    memory_like = "dense"
     supports = Supports(merge=True, quantised_base=False, layers=True, roles=True, identity_at_start=True, plain_peft=True)
     highest = 64
     takes_transposed = False

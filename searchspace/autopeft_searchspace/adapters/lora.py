@@ -29,6 +29,7 @@ class Lora(LowRank):
     name = "lora"
     title = "Low-rank update of linear modules"
     source = "Hu et al., ICLR 2022 (arXiv 2106.09685)"
+    memory_like = ""
     supports = Supports(merge=True, quantised_base=True, layers=True, roles=True, identity_at_start=True, plain_peft=True)
     options = {"init": ("default", "gaussian", *CHANGING_THE_BASE)}  # noqa: RUF012
     neutral = {"init": "default"}  # noqa: RUF012

@@ -19,6 +19,7 @@ class Mica(LowRank):
     name = "mica"
     title = "LoRA whose fixed side is the smallest singular vectors"
     source = "MiCA (arXiv 2604.01694)"
+    traced_as = "rslora"
     supports = Supports(
         merge=True,
         quantised_base=False,

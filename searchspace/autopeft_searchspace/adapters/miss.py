@@ -25,6 +25,7 @@ class Miss(LinearAdapter):
     name = "miss"
     title = "One shared row block for all blocks of inputs"
     source = "Kang 2024 (arXiv 2409.15371)"
+    memory_like = "scaling"
     supports = Supports(merge=True, quantised_base=True, layers=True, roles=True, identity_at_start=True, plain_peft=True, innermost=True)
     options = {"bat": (False, True)}  # noqa: RUF012
     rate = 2e-3

@@ -22,6 +22,7 @@ class MontecLora(LowRank):
     name = "monteclora"
     title = "LoRA averaged over sampled factors"
     source = "MonteCLoRA (arXiv 2411.04358)"
+    traced_as = "rslora"
     supports = Supports(
         merge=True,
         quantised_base=False,

@@ -22,6 +22,7 @@ class Oft(LinearAdapter):
     name = "oft"
     title = "Trained rotations of blocks of inputs"
     source = "Qiu et al., NeurIPS 2023 (arXiv 2306.07280)"
+    memory_like = "scaling"
     supports = Supports(merge=True, quantised_base=True, layers=True, roles=True, identity_at_start=True, plain_peft=True)
     rate = 3e-3
 

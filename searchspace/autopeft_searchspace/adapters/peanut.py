@@ -22,6 +22,7 @@ class Peanut(LinearAdapter):
     name = "peanut"
     title = "A small network that makes the update from the weight"
     source = "PEANuT (arXiv 2410.01870)"
+    memory_like = "dense"
     supports = Supports(
         merge=True,
         quantised_base=False,

@@ -22,6 +22,7 @@ class Road(LinearAdapter):
     name = "road"
     title = "Trained rotations of pairs of outputs"
     source = "Liao et al. 2024 (arXiv 2409.00119)"
+    memory_like = "scaling"
     supports = Supports(merge=True, quantised_base=True, layers=True, roles=True, identity_at_start=True, plain_peft=True)
     rate = 5e-3
     takes_transposed = False

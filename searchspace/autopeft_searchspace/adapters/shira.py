@@ -23,6 +23,8 @@ class Shira(LinearAdapter):
     name = "shira"
     title = "Trained entries of the weight at random places"
     source = "Bhardwaj et al., NeurIPS 2024 (arXiv 2406.13175)"
+    traced_as = "fourierft"
+    memory_like = "dense"
     supports = Supports(merge=True, quantised_base=True, layers=True, roles=True, identity_at_start=True, plain_peft=True)
     rate = 5e-3
     takes_transposed = False

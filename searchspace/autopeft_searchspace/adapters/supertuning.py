@@ -23,6 +23,7 @@ class SuperTuning(LinearAdapter):
     name = "supertuning"
     title = "The largest entries of the weight trained"
     source = "Super-Tuning (arXiv 2607.09287)"
+    memory_like = "dense"
     supports = Supports(merge=True, quantised_base=False, layers=True, roles=True, identity_at_start=True, plain_peft=True)
     rate = 2e-3
     takes_transposed = False

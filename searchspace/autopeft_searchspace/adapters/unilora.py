@@ -26,6 +26,7 @@ class UniLora(LinearAdapter):
     name = "unilora"
     title = "One short vector spread over all LoRA factors"
     source = "Uni-LoRA (arXiv 2506.00799)"
+    memory_like = "dense"
     supports = Supports(merge=True, quantised_base=False, layers=True, roles=True, identity_at_start=False, plain_peft=True)
     rate = 5e-3
 

@@ -26,6 +26,7 @@ class VbLora(LinearAdapter):
     name = "vblora"
     title = "LoRA factors put together from a shared bank of vectors"
     source = "Li et al., NeurIPS 2024 (arXiv 2405.15179)"
+    traced_as = "rslora"
     supports = Supports(merge=True, quantised_base=False, layers=True, roles=True, identity_at_start=False, plain_peft=True)
     rate = 5e-3
 

@@ -23,6 +23,8 @@ class WaveFt(LinearAdapter):
     name = "waveft"
     title = "Few trained wavelet coefficients of the update"
     source = "WaveFT as in Hugging Face peft"
+    traced_as = "fourierft"
+    memory_like = "dense"
     supports = Supports(merge=True, quantised_base=False, layers=True, roles=True, identity_at_start=True, plain_peft=True)
     highest = 4096
     rate = 1e-2

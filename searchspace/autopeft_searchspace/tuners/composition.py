@@ -7,6 +7,7 @@ A saved composition loads with `PeftModel.from_pretrained(base, folder)` after `
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -144,7 +145,9 @@ class CompositionModel(BaseTuner):
     def _prepare_model(self, peft_config: CompositionConfig, model: nn.Module) -> None:
         """Make the parts, and find where the backbone stands inside `model`: every path must be below it."""
         root = _root(model, ModelShape.from_json(peft_config.shape)) if peft_config.components else ""
-        parts = peft_config.parts(lambda path: model.get_submodule(root + path))
+        without_values = next(model.parameters()).is_meta
+        with torch.device("meta") if without_values else nullcontext():
+            parts = peft_config.parts(lambda path: model.get_submodule(root + path))
         self._waiting = {root + path: parts_there for path, parts_there in parts.items()}
         peft_config.target_modules = sorted(parts) or DUMMY_TARGET_MODULES
 
@@ -171,12 +174,38 @@ class CompositionModel(BaseTuner):
     def _check_merge_allowed(self) -> None:
         super()._check_merge_allowed()
         parts = [part for module in self.model.modules() if isinstance(module, ComposedLayer) for part in module.active_parts()]
-        if lasting := sorted({type(part).__name__.removesuffix("Part").lower() for part in parts if not part.mergeable}):
+        if lasting := sorted({part.title for part in parts if not part.mergeable}):
             raise ValueError(f"this composition cannot be merged: {', '.join(lasting)} is no change of a weight")
 
     @classmethod
     def _remove_adapter_name_from_key(cls, key: str, adapter_name: str) -> str:
         return key.replace(f".{PARTS}.{adapter_name}.", f".{PARTS}.")
+
+    @classmethod
+    def _get_adapter_state_dict(
+        cls, model: nn.Module, config: Any, adapter_name: str, state_dict: dict[str, Tensor], unwanted_adapter_names: list[str]
+    ) -> dict[str, Tensor]:
+        """What several parts share is written once, under the first of its names."""
+        found = super()._get_adapter_state_dict(model, config, adapter_name, state_dict, unwanted_adapter_names)
+        names: dict[Any, str] = {}
+        return {name: tensor for name, tensor in found.items() if names.setdefault(_place(tensor) or name, name) == name}
+
+    @classmethod
+    def _remap_adapter_state_dict_for_load(
+        cls, model: nn.Module, config: Any, adapter_name: str, state_dict: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """What was written once is read under all of its names."""
+        found: dict[str, Tensor] = super()._remap_adapter_state_dict_for_load(model, config, adapter_name, state_dict)
+        own = {
+            name: place for name, tensor in model.state_dict().items() if f".{PARTS}.{adapter_name}." in name and (place := _place(tensor))
+        }
+        saved = {place: found[name] for name, place in own.items() if name in found}
+        return found | {name: saved[place] for name, place in own.items() if name not in found and place in saved}
+
+
+def _place(tensor: Tensor) -> tuple[int, torch.Size] | None:
+    """Equal for tensors that are the same memory; None where that cannot be told."""
+    return (tensor.data_ptr(), tensor.shape) if tensor.numel() and not tensor.is_meta else None
 
 
 def _root(model: nn.Module, shape: ModelShape) -> str:

@@ -38,6 +38,10 @@ class NativePart(Part):
         self.layer = layer
         self._frozen = [name for name, parameter in layer.named_parameters() if not parameter.requires_grad]
 
+    @property
+    def title(self) -> str:
+        return str(self.layer.adapter_layer_names[0]).partition("_")[0]
+
     def forward(self, call: Call, *args: Any, **kwargs: Any) -> Any:
         below = self.layer.base_layer
         below.call = call

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers.activations import ACT2FN
 from transformers.pytorch_utils import Conv1D
 
 Call = Callable[..., Any]
@@ -36,24 +37,84 @@ class Part(nn.Module):
         """call: the module, or the next inner part around it."""
         raise NotImplementedError
 
+    @property
+    def title(self) -> str:
+        return type(self).__name__.removesuffix("Part").lower()
+
     def freeze(self) -> None:
         """Let those of its parameters not train that never do."""
 
 
-class Bottleneck(nn.Module):
-    """U relu(D x): [..., d_in] -> [..., d_out], zero at the start."""
+Linear = Callable[[int, int, bool], nn.Module]
+"""Makes a linear map of (features in, features out, bias)."""
+SMALL = 1e-2
+"""Standard deviation of weights that start small (Houlsby et al. 2019, section 3.6)."""
 
-    def __init__(self, d_in: int, size: int, d_out: int, bias: bool) -> None:
+
+class Bottleneck(nn.Module):
+    """U f(D x): [..., d_in] -> [..., d_out], with a layer norm before D if asked; zero at the start unless `small`.
+
+    activation: f, by its name in transformers. linear: how D and U are made; theirs is to have a
+    `weight` and a `bias`, or a `start_at_zero` of their own.
+    """
+
+    def __init__(
+        self,
+        d_in: int,
+        size: int,
+        d_out: int,
+        bias: bool,
+        *,
+        activation: str = "relu",
+        norm: bool = False,
+        small: bool = False,
+        linear: Linear = nn.Linear,
+    ) -> None:
         super().__init__()
-        self.down = nn.Linear(d_in, size, bias=bias)
-        self.up = nn.Linear(size, d_out, bias=bias)
-        nn.init.kaiming_uniform_(self.down.weight, a=math.sqrt(5))
-        for start_at_zero in (self.up.weight, self.down.bias, self.up.bias):
+        self.norm = nn.LayerNorm(d_in) if norm else None
+        self.down: Any = linear(d_in, size, bias)
+        self.up: Any = linear(size, d_out, bias)
+        self.activation = ACT2FN[activation]
+        if isinstance(self.up, nn.Linear):
+            nn.init.kaiming_uniform_(self.down.weight, a=math.sqrt(5))
+            nn.init.zeros_(self.up.weight)
+        else:
+            self.up.start_at_zero()
+        for start_at_zero in (self.down.bias, self.up.bias):
             if start_at_zero is not None:
                 nn.init.zeros_(start_at_zero)
+        if small:
+            nn.init.normal_(self.down.weight, std=SMALL)
+            nn.init.normal_(self.up.weight, std=SMALL)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.up(F.relu(self.down(x.to(self.down.weight.dtype)))).to(x.dtype)
+        h = x.to(next(self.parameters()).dtype)
+        if self.norm is not None:
+            h = self.norm(h)
+        out: Tensor = self.up(self.activation(self.down(h)))
+        return out.to(x.dtype)
+
+
+class Kronecker(nn.Module):
+    """A linear map whose weight is sum_i A_i (x) s_i t_i: A [n, n, n] shared, s [n, d_out / n] and t [n, d_in / n] its own.
+
+    Mahabadi et al., NeurIPS 2021 (arXiv 2106.04647), equations 4 and 5.
+    """
+
+    def __init__(self, shared: nn.Parameter, d_in: int, d_out: int, bias: bool) -> None:
+        super().__init__()
+        n = len(shared)
+        self.shared = shared
+        self.s = nn.Parameter(torch.randn(n, d_out // n) / math.sqrt(n))
+        self.t = nn.Parameter(torch.randn(n, d_in // n) * math.sqrt(n / d_in))
+        self.bias = nn.Parameter(torch.zeros(d_out)) if bias else None
+
+    def start_at_zero(self) -> None:
+        nn.init.zeros_(self.s)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = torch.einsum("iab,ic,id->acbd", self.shared, self.s, self.t).reshape(self.s.numel(), self.t.numel())
+        return F.linear(x, weight, self.bias)
 
 
 class SerialPart(Part):
@@ -61,9 +122,9 @@ class SerialPart(Part):
 
     depth = 1
 
-    def __init__(self, d_in: int, size: int, d_out: int, bias: bool) -> None:
+    def __init__(self, bottleneck: Bottleneck) -> None:
         super().__init__()
-        self.bottleneck = Bottleneck(d_in, size, d_out, bias)
+        self.bottleneck = bottleneck
 
     def forward(self, call: Call, x: Tensor) -> Tensor:
         h = call(x)
@@ -95,9 +156,9 @@ class ParallelPart(Part):
 
     depth = 2
 
-    def __init__(self, tap: TapPart, d_in: int, size: int, d_out: int, bias: bool) -> None:
+    def __init__(self, tap: TapPart, bottleneck: Bottleneck) -> None:
         super().__init__()
-        self.bottleneck = Bottleneck(d_in, size, d_out, bias)
+        self.bottleneck = bottleneck
         self._tap = [tap]  # in a list, so that it is not registered as a child: it belongs to another module
 
     def forward(self, call: Call, x: Tensor) -> Tensor:

@@ -50,9 +50,14 @@ def write_csv(trials: Sequence[Trial]) -> str:
     return text.getvalue()
 
 
+def recorded_loss(loss: float) -> float:
+    """A training loss as it is kept; what is made from a study rounds it too, so that its record gives the same."""
+    return float(f"{loss:.6g}")
+
+
 def _observation_row(observation: Observation) -> dict[str, object]:
     row: dict[str, object] = {name: getattr(observation, name) for name in OBSERVATION_COLUMNS[:-1]}
-    row["curve"] = json.dumps([[step, float(f"{loss:.6g}")] for step, loss in observation.curve])
+    row["curve"] = json.dumps([[step, recorded_loss(loss)] for step, loss in observation.curve])
     for name, measurement in observation.measurements.items():
         row[name] = repr(measurement.value)
         row[f"{name}|se"] = "" if measurement.standard_error is None else repr(measurement.standard_error)

@@ -6,6 +6,7 @@ import math
 from itertools import takewhile
 from typing import Any
 
+from autopeft.recorded import recorded_loss
 from autopeft.report import words
 from autopeft.report.charts.style import (
     BLUE,
@@ -149,7 +150,7 @@ def _thin(curve: tuple[tuple[int, float], ...], kept: int) -> list[tuple[int, fl
     curve = tuple(takewhile(lambda point: math.isfinite(point[1]), curve))
     width = max(1, -(-len(curve) // kept))
     chunks = [curve[i : i + width] for i in range(0, len(curve), width)]
-    return [(round(sum(s for s, _ in c) / len(c)), round(sum(v for _, v in c) / len(c), 4)) for c in chunks]
+    return [(round(sum(s for s, _ in c) / len(c)), round(sum(recorded_loss(v) for _, v in c) / len(c), 4)) for c in chunks]
 
 
 def _short(row: Row) -> str:

@@ -34,8 +34,8 @@ def importances(summary: Summary) -> dict[str, Importance]:
     """Objective -> importance for being among the best tenth of the trials in it.
 
     Quality counts complete trials; what is computed counts all trials, since those that ran to the end
-    were chosen by quality. Configurations that no point of the space stands for are left out, and so
-    are objectives with fewer than `FEWEST_TRIALS`.
+    were chosen by quality. Left out are dimensions that never varied, configurations that no point of the
+    space stands for, and objectives with fewer than `FEWEST_TRIALS`.
     """
     record = summary.record
     space = build_space(record.spec.space.preset, record.shape, record.spec.space.change)
@@ -65,7 +65,8 @@ def _importance(space: Space, rows: tuple[Row, ...], objective: ObjectiveView) -
         warnings.simplefilter("ignore")
         evaluator = optuna.importance.PedAnovaImportanceEvaluator()
         shares = optuna.importance.get_param_importances(study, evaluator=evaluator, normalize=True)
-    return Importance(dict(sorted(shares.items(), key=lambda item: (-item[1], item[0]))), len(trials))
+    varied = {name for name in shares if len({trial.params.get(name) for trial in trials}) > 1}
+    return Importance({name: shares[name] for name in sorted(varied, key=lambda name: (-shares[name], name))}, len(trials))
 
 
 def _quiet_study() -> optuna.Study:

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from autopeft.report import words
-from autopeft.report.charts.style import BLUE, DASHES, SERIES, SHAPES, Chart, axis, layout, scale, scatter
+from autopeft.report.charts.style import BLUE, DASHES, SERIES, SHAPES, SOFT, Chart, axis, layout, scale, scatter
 from autopeft.report.summary import Summary
 from autopeft.report.tables import Cell, Column, Table, table, value_cell
-from autopeft.trial import Curve
+from autopeft.trial import Curve, Origin
 
 TABLE_ROWS = 40
 DRAWN = 400
@@ -22,11 +22,16 @@ def hypervolume(summary: Summary) -> Chart | None:
         return None
     last = points[-1]
     content = _against_both(points, {"hypervolume": [p.hypervolume for p in points]}, [BLUE], "hypervolume")
+    finished = [row for row in summary.rows if row.trial.state.finished]
+    before = next((i for i, row in enumerate(finished) if row.trial.origin is Origin.SAMPLER), 0)
+    layout_ = content["layout"]
+    layout_["shapes"], layout_["annotations"] = _start(before) if before else ([], [])
     return Chart(
         "hypervolume",
         "Progress of the front",
         "Hypervolume is the share of the space between head only at the price of full fine-tuning and a perfect, free model "
-        "that the front covers. Flat to the right: more trials bought little.",
+        "that the front covers. Flat to the right: more trials bought little."
+        + (f" The first {before} trials are known defaults and a spread-out design; from there on the sampler chose." if before else ""),
         f"Line chart of the hypervolume after each of {len(summary.progress)} finished trials; it ends at {last.hypervolume:.4f}.",
         content,
         _table(summary, points),
@@ -78,6 +83,22 @@ def _against_both(points: tuple[Curve, ...], lines: Mapping[str, Sequence[float 
     made = layout({"title": "finished trials", "domain": [0, 0.48]}, {"title": title})
     made["xaxis2"] = axis("minutes of training", domain=[0.52, 1], anchor="y")
     return {"data": data, "layout": made}
+
+
+def _start(before: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """A line where the sampler began to choose."""
+    line = {
+        "type": "line",
+        "yref": "paper",
+        "x0": before,
+        "x1": before,
+        "y0": 0,
+        "y1": 1,
+        "line": {"color": SOFT, "width": 1, "dash": "dot"},
+    }
+    font = {"size": 11, "color": SOFT}
+    label = {"x": before, "yref": "paper", "y": 0, "yanchor": "bottom", "xanchor": "left", "xshift": 3, "showarrow": False, "font": font}
+    return [line], [{**label, "text": "sampler begins"}]
 
 
 def _spread(points: tuple[Curve, ...], most: int) -> tuple[Curve, ...]:

@@ -131,6 +131,26 @@ class SerialPart(Part):
         return h + self.bottleneck(h)
 
 
+class HydraPart(Part):
+    """h + s B A x + s B' A' h for the output h of a module and its input x; B and B' zero at the start."""
+
+    mergeable = True
+
+    def __init__(self, d_in: int, rank: int, d_out: int, scaling: float) -> None:
+        super().__init__()
+        self.scaling = scaling
+        self.beside = nn.ModuleList([nn.Linear(d_in, rank, bias=False), nn.Linear(rank, d_out, bias=False)])
+        self.behind = nn.ModuleList([nn.Linear(d_out, rank, bias=False), nn.Linear(rank, d_out, bias=False)])
+        for down, up in (self.beside, self.behind):
+            nn.init.kaiming_uniform_(down.weight, a=math.sqrt(5))
+            nn.init.zeros_(up.weight)
+
+    def forward(self, call: Call, x: Tensor) -> Tensor:
+        h: Tensor = call(x)
+        added = [up(down(given.to(down.weight.dtype))) for (down, up), given in ((self.beside, x), (self.behind, h))]
+        return h + (self.scaling * (added[0] + added[1])).to(h.dtype)
+
+
 class TapPart(Part):
     """Keeps the input of the module with which a sub-layer starts, until the sub-layer ends."""
 

@@ -35,6 +35,7 @@ FLAGS = {
     "--device": "device",
     "--seed": "seeds.search",
     "--preset": "space.preset",
+    "--adapters": "space.change.types",
 }
 """Flags of the command line, each with the setting that it sets."""
 

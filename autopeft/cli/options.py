@@ -25,7 +25,7 @@ MaxMemory = Annotated[str | None, typer.Option("--max-memory", help="Limit on th
 MaxParameters = Annotated[str | None, typer.Option("--max-parameters", help="Limit on trainable parameters, e.g. 1M or 1%.")]
 Preset = Annotated[str | None, typer.Option("--preset", help="Search space; `autopeft spaces` lists them.")]
 Sampler = Annotated[str | None, typer.Option("--sampler", help="pareto, tpe, nsga2, gp or random.")]
-Types = Annotated[str | None, typer.Option("--adapters", help="Adapter types to search, e.g. lora,ia3,bottleneck; `autopeft adapters` lists them.")]
+Types = Annotated[str | None, typer.Option("--adapters", help="Types to search, e.g. lora,ia3,bottleneck; `autopeft adapters` lists them.")]
 Device = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:1 ...")]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of the sampler and of every trial's training.")]
 Pick = Annotated[str, typer.Option("--pick", help="best, knee, smallest-within-1se, a trial number, or a rule such as 'parameters<1%'.")]

@@ -44,6 +44,7 @@ from autopeft.spending import Spending
 from autopeft.training import Recipe
 from autopeft.trial import Observation, Trial, TrialSpec, TrialState
 from autopeft.view import View
+from autopeft.warm_start import Earlier, gather
 from autopeft_searchspace.configuration import Configuration
 from autopeft_searchspace.shape import ModelShape
 from autopeft_searchspace.space import Space, build_space
@@ -79,6 +80,7 @@ def search(spec: StudySpec, folder: Path, study: Path, progress: Progress, *, fr
             progress.say("loading model and data" if known is None else "resuming the study: loading model and data")
             prepared = executor.start(known["threads"] if known else None, calibrate=known is None)
             environment, space = _settle(spec, budget, prepared, known)
+            environment.setdefault("earlier", gather(spec, study, space).to_json())
             if fresh:
                 study_folder.clear(study)
             memory = MemoryPredictor(spec, space, Recipe(**environment["recipe"]), environment["data"]["labels"], study)
@@ -153,7 +155,8 @@ class _Coordinator:
         known: dict[str, Callable[[Configuration], float]] = {
             name: partial(objective.rank, shape=space.shape, memory=memory) for name, objective in predicted().items()
         }
-        self.proposals = Proposals(spec, space, known, self.limits, environment["initial"], environment["baseline_trials"])
+        earlier = Earlier.from_json(environment.get("earlier"))
+        self.proposals = Proposals(spec, space, known, self.limits, environment["initial"], environment["baseline_trials"], earlier)
         executor.silence_seconds = max(FEWEST_SILENT_SECONDS, 100 * environment["seconds_per_step"], 20 * environment["evaluation_seconds"])
 
     def run(self) -> StudyRecord:

@@ -8,9 +8,11 @@ from autopeft.baselines import baselines
 from autopeft.budget import Budget
 from autopeft.plan import Limits
 from autopeft.samplers.initial import initial_design
-from autopeft.samplers.suggest import suggest
+from autopeft.samplers.limits import computed, within
+from autopeft.samplers.suggest import SpaceExhausted, suggest
 from autopeft.spec import StudySpec
 from autopeft.trial import Origin, Trial
+from autopeft.warm_start import Earlier
 from autopeft_searchspace.configuration import Configuration
 from autopeft_searchspace.space import Space
 
@@ -21,17 +23,29 @@ BASELINES = 5
 class Proposals:
     """known: objective -> function of a configuration, for what is known before training.
 
-    initial: number of trials of the stratified start. Depends on nothing but these and the trials,
+    initial: number of trials of the stratified start; the fronts of earlier studies take up to half of it, and all
+    of it where the sampler is `transfer`. Depends on nothing but these and the trials,
     so that a resumed search proposes what an uninterrupted one would have.
     """
 
     def __init__(
-        self, spec: StudySpec, space: Space, known: dict[str, Callable[[Configuration], float]], limits: Limits, initial: int, rates: int
+        self,
+        spec: StudySpec,
+        space: Space,
+        known: dict[str, Callable[[Configuration], float]],
+        limits: Limits,
+        initial: int,
+        rates: int,
+        earlier: Earlier,
     ) -> None:
         self._spec, self._space, self._known, self._limits = spec, space, known, limits
         self._baselines = baselines(space.shape, rates) if spec.baselines else []
-        points = initial_design(space, initial, spec.seeds.search, known, limits)
-        self._initial = [space.configuration(values) for values in points]
+        self._earlier, transfer = earlier, spec.sampler == "transfer"
+        allowed = within(limits, computed(known, space))
+        first = [c for c in earlier.candidates if allowed(c)]
+        first = first if transfer else first[: initial // 2]
+        points = [] if transfer else initial_design(space, initial - len(first), spec.seeds.search, known, limits)
+        self._initial = first + [space.configuration(values) for values in points]
 
     def next(self, trials: Sequence[Trial]) -> tuple[Configuration, Origin, str]:
         """(configuration, origin, label) of the next trial; raises SpaceExhausted where none is left."""
@@ -42,7 +56,10 @@ class Proposals:
         for configuration in self._initial:
             if configuration.key not in seen:
                 return configuration, Origin.INITIAL, ""
-        return suggest(self._spec, self._space, trials, self._known, len(trials), self._limits), Origin.SAMPLER, ""
+        if self._spec.sampler == "transfer":
+            raise SpaceExhausted("every configuration of the earlier fronts has been tried")
+        earlier = self._earlier.results
+        return suggest(self._spec, self._space, trials, self._known, len(trials), self._limits, earlier=earlier), Origin.SAMPLER, ""
 
 
 def initial_trials(budget: Budget) -> int:

@@ -154,7 +154,10 @@ class StudySpec(Part):
     training: TrainSpec = TrainSpec()
     budget: str = Field("40trials", description="e.g. 40trials, 30m, 2h, 4gpu-h, or several; the first reached ends the search")
     seeds: SeedSpec = SeedSpec()
-    sampler: Literal["pareto", "tpe", "nsga2", "gp", "random", "tacl2024"] = "pareto"
+    sampler: Literal["pareto", "tpe", "nsga2", "gp", "random", "tacl2024", "transfer"] = "pareto"
+    warm_start: tuple[str, ...] = Field(
+        (), description="folders of earlier studies: their fronts are tried first, their results learnt from"
+    )
     baselines: bool = Field(True, description="run the known defaults first")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1 ...")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto is bf16 where the device does it well")
@@ -176,6 +179,8 @@ class StudySpec(Part):
                 f"objectives must be the metric {self.task.metric} first, then one or more of {', '.join(COMPUTED)}; "
                 f"they are {', '.join(names)}"
             )
+        if self.sampler == "transfer" and not self.warm_start:
+            raise ValueError("sampler transfer tries the fronts of earlier studies: name their folders under warm_start")
         return self
 
     @property

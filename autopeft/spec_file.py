@@ -36,6 +36,7 @@ FLAGS = {
     "--seed": "seeds.search",
     "--preset": "space.preset",
     "--adapters": "space.change.types",
+    "--warm-start": "warm_start",
 }
 """Flags of the command line, each with the setting that it sets."""
 
@@ -104,6 +105,7 @@ def relocate(spec: StudySpec, old: Path, new: Path) -> StudySpec:
         section, name = dotted.split(".")
         if (found := Path(resolve(document[section][name], old))).is_absolute():
             document[section][name] = os.path.relpath(found, new.resolve())
+    document["warm_start"] = [os.path.relpath(p, new.resolve()) if (p := resolve(path, old)) != path else path for path in spec.warm_start]
     return StudySpec.model_validate(document)
 
 

@@ -25,7 +25,7 @@ ORDER = (
     *("models", "tasks", "objectives", "layerwise", "applying", "adapter_files", "checks"),
     *("tracing", "memory", "baselines", "footprint", "plan", "spending"),
     *("front", "ledger", "recorded", "record", "view", "study_folder"),
-    *("surrogate", "samplers", "promotion", "proposals"),
+    *("surrogate", "samplers", "promotion", "warm_start", "proposals"),
     *("report", "export", "picks", "dashboard"),
     *("execute",),
     *("coordinator", "estimate", "train", "api"),

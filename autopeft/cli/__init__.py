@@ -25,6 +25,7 @@ from autopeft.cli import (
     spaces,
     status,
     train,
+    transfer,
 )
 
 app = typer.Typer(
@@ -63,6 +64,7 @@ for _name, _command in {
     "dashboard": dashboard.dashboard,
     "export": export.export,
     "train": train.train,
+    "transfer": transfer.transfer,
     "schema": schema.schema,
 }.items():
     app.command(_name)(_command)

@@ -24,7 +24,10 @@ Budget = Annotated[str | None, typer.Option("--budget", help="e.g. 40trials, 30m
 MaxMemory = Annotated[str | None, typer.Option("--max-memory", help="Limit on the peak training memory, e.g. 24GB.")]
 MaxParameters = Annotated[str | None, typer.Option("--max-parameters", help="Limit on trainable parameters, e.g. 1M or 1%.")]
 Preset = Annotated[str | None, typer.Option("--preset", help="Search space; `autopeft spaces` lists them.")]
-Sampler = Annotated[str | None, typer.Option("--sampler", help="pareto, tpe, nsga2, gp or random.")]
+Sampler = Annotated[str | None, typer.Option("--sampler", help="pareto, tpe, nsga2, gp, random or tacl2024.")]
+WarmStart = Annotated[
+    list[Path] | None, typer.Option("--warm-start", metavar="STUDY", help="Earlier study to learn from; may be repeated.")
+]
 Types = Annotated[str | None, typer.Option("--adapters", help="Types to search, e.g. lora,ia3,bottleneck; `autopeft adapters` lists them.")]
 Device = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:1 ...")]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of the sampler and of every trial's training.")]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from autopeft.cli import options
 from autopeft.cli.console import Output, verb
+
+if TYPE_CHECKING:
+    from autopeft.spec import StudySpec
 
 StudyFolder = Annotated[Path | None, typer.Option("--study", help="Study folder; studies/NAME by default. Alone, it resumes that study.")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Start again: what the study folder holds of an earlier search is removed.")]
@@ -30,6 +33,7 @@ def search(
     adapters: options.Types = None,
     sampler: options.Sampler = None,
     seed: options.Seed = None,
+    warm_start: options.WarmStart = None,
     device: options.Device = None,
     set_: options.Set = None,
     fresh: Fresh = False,
@@ -53,10 +57,14 @@ def search(
         "--sampler": sampler,
         "--seed": seed,
         "--device": device,
+        "--warm-start": [str(path.resolve()) for path in warm_start] if warm_start else None,
     }
     found, folder = options.given_spec(spec, set_, flags)
-    study = study or Path("studies", found.name)
+    run_search(out, found, folder, study or Path("studies", found.name), fresh)
 
+
+def run_search(out: Output, found: StudySpec, folder: Path, study: Path, fresh: bool) -> None:
+    """Search, and say what was found, where the report is and what to do next."""
     from autopeft.cli.progress import Bar
     from autopeft.cli.verdict import verdict
     from autopeft.coordinator import search as run

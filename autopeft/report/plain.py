@@ -6,9 +6,11 @@ import csv
 import io
 import json
 import math
+from dataclasses import asdict
 from typing import Any
 
 from autopeft.report import words
+from autopeft.report.effects import effects
 from autopeft.report.rows import Row
 from autopeft.report.summary import Summary
 from autopeft.report.tables import Table, baselines_table, front_table, reasons_table
@@ -22,6 +24,7 @@ def contract(summary: Summary) -> dict[str, Any]:
 
     objectives: quality first. trials: by number; `fidelity` is the share of the steps reached,
     `front_probability` that of being on the front (confirm split), None for trials that are not complete.
+    importance: share of each objective's variance that hangs on a dimension, with 90 % intervals (`samplers.importance`).
     front: trial numbers, ascending. picks: name -> trial number. hypervolume: after each finished trial.
     """
     record = summary.record
@@ -34,6 +37,7 @@ def contract(summary: Summary) -> dict[str, Any]:
             {"trials": p.trials, "seconds": _finite(p.seconds), "hypervolume": _finite(p.hypervolume), "quality_within": dict(p.within)}
             for p in summary.progress
         ],
+        "importance": [asdict(i) for i in effects(record)],
         "budget": {"limit": record.spec.budget, "trials": len(summary.rows), "seconds": _finite(summary.seconds)},
     }
 

@@ -11,9 +11,10 @@ from transformers import BertConfig, BertModel
 from autopeft.models.roles import find_shape
 from autopeft_searchspace.configuration import Component, Configuration
 from autopeft_searchspace.dims import width_grid
+from autopeft_searchspace.linear import divisors
 from autopeft_searchspace.registry import adapter_type, adapter_types
 from autopeft_searchspace.shape import ModelShape
-from autopeft_searchspace.space import build_space, check, presets, trainable_parameters
+from autopeft_searchspace.space import OutsideSpace, build_space, check, presets, trainable_parameters
 
 FEED_FORWARD = {"place": "feed_forward", "bias": False}
 
@@ -65,6 +66,52 @@ def test_ranges_of_a_dimension(bert_base: ModelShape) -> None:
         build_space("lora", bert_base, {"lora.size": {"max": 8}})
     with pytest.raises(ValueError, match="takes values or"):
         build_space("default", bert_base, {"serial.place": {"maximum": 1}})
+
+
+def test_a_preset_is_trimmed_to_chosen_types(bert_base: ModelShape) -> None:
+    space = build_space("default", bert_base, {"types": ["lora", "ia3", "bottleneck"]})
+    assert space.types == ("lora", "ia3", "serial", "parallel", "compacter")
+    assert space.by_name["serial.bias"].values == (True,)
+    assert not [name for name in space.by_name if name.startswith("prefix")]
+    with pytest.raises(ValueError, match=r"no dimension 'prefix.size'"):
+        build_space("default", bert_base, {"types": ["lora"], "prefix.size": [0, 4]})
+    with pytest.raises(ValueError, match="list of distinct adapter types"):
+        build_space("default", bert_base, {"types": ["serial", "bottleneck"]})
+    with pytest.raises(ValueError, match="unknown adapter type 'lorra'; did you mean lora"):
+        build_space("default", bert_base, {"types": ["lorra"]})
+
+
+def test_variants_are_dimensions_only_where_they_are_asked_for(bert_base: ModelShape) -> None:
+    usual, asked = build_space("lora", bert_base), build_space("lora", bert_base, {"lora.init": ["default", "olora"]})
+    assert [d.name for d in asked.dimensions if d not in usual.dimensions] == ["lora.init"]
+    values = {d.name: d.values[-1] for d in asked.dimensions}
+    started = asked.configuration(values)
+    assert started.components[0].options == {"alpha": 1024, "init": "olora"}
+    plain = asked.configuration(values | {"lora.init": "default"})
+    assert plain == usual.configuration({name: value for name, value in values.items() if name != "lora.init"})
+    assert usual.values(plain).keys() == usual.by_name.keys()
+    with pytest.raises(OutsideSpace):
+        usual.values(started)
+
+
+def test_roles_can_be_one_choice_for_all(bert_base: ModelShape) -> None:
+    space = build_space("default", bert_base, {"types": ["lora", "oft", "serial"], "roles": "shared"})
+    assert not [name for name in space.by_name if ".roles." in name]
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        configuration = space.configuration(space.sample(rng))
+        assert len({c.roles for c in configuration.components if c.roles}) <= 1
+        if configuration.components:
+            assert space.configuration(space.values(configuration)).key == configuration.key
+
+
+def test_sizes_that_must_divide_are_snapped_to_the_model() -> None:
+    assert divisors(96, (4, 8, 64)) == (4, 8, 48)
+    narrow = shape_of("llama")  # widths 16, 32 and 48
+    assert build_space("everything", narrow, {"types": ["oft"]}).by_name["oft.size"].values == (0, 4, 8, 16)
+    wrong = Component("oft", 5, (0,), ("q",))
+    with pytest.raises(ValueError, match="oft of size 5 cannot be put on q: it must divide 32, as 2 or 4 or 8 does"):
+        check(Configuration((wrong,), 1e-3), narrow)
 
 
 def test_deberta_takes_no_prefix_and_says_why() -> None:

@@ -37,9 +37,14 @@ def contract(summary: Summary) -> dict[str, Any]:
             {"trials": p.trials, "seconds": _finite(p.seconds), "hypervolume": _finite(p.hypervolume), "quality_within": dict(p.within)}
             for p in summary.progress
         ],
-        "importance": [asdict(i) for i in effects(record)],
+        "importance": [_rounded(asdict(i)) for i in effects(record)],
         "budget": {"limit": record.spec.budget, "trials": len(summary.rows), "seconds": _finite(summary.seconds)},
     }
+
+
+def _rounded(shares: dict[str, Any]) -> dict[str, Any]:
+    """To three decimals: further ones of a fit hang on the machine, and reports should not."""
+    return {name: round(value, 3) if isinstance(value, float) else value for name, value in shares.items()}
 
 
 def _trial(summary: Summary, row: Row) -> dict[str, Any]:

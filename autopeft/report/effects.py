@@ -30,7 +30,7 @@ def effects(record: StudyRecord) -> list[Importance]:
         measured = quality(trial, record.spec)
         errors.append((measured.standard_error or 0.0) if measured else 0.0)
         rows.append(row)
-    Y, noise = np.array(rows).reshape(len(rows), -1), np.array(errors) ** 2
+    Y, noise = np.array(rows).reshape(len(rows), len(record.spec.objectives)), np.array(errors) ** 2
     known = {name: f for name, f in computed({}, space).items() if name in (o.name for o in record.spec.objectives)}
     learnt = {
         o.name: (points, Y[:, i], noise if o.name == record.spec.quality else np.zeros(len(Y)))

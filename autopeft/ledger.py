@@ -178,9 +178,7 @@ def _in_words(context: sql.engine.ExceptionContext) -> None:
     """A full disk, a lock held by another program or a damaged file, as an error that says what to do."""
     error = context.original_exception
     if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, (sqlite3.IntegrityError, sqlite3.ProgrammingError)):
-        raise AutopeftError(
-            f"the study's database cannot be used: {error}; what was stored stays; the same command goes on"
-        ) from error
+        raise AutopeftError(f"the study's database cannot be used: {error}; what was stored stays; the same command goes on") from error
 
 
 def observation_of(trials: Sequence[Trial], key: str, seed: int, step: int, recipe: str) -> Observation | None:

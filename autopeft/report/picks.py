@@ -137,7 +137,7 @@ def _sentence(
     text = f"trial {row.number} ({row.configuration}) reaches {words.measured(metric, quality.value)} on the {split} split ({interval})"
     text += f" with {costs(record, row)}"
     if over_head:
-        text += f"; against the task head alone {over_head.in_words}"
+        text += f"; against {_start(record)} {over_head.in_words}"
     if against_best:
         text += f"; against the best pick {against_best.in_words}"
     if smaller:
@@ -170,7 +170,8 @@ def _nothing(rows: Sequence[Row]) -> str:
 def _enough(record: StudyRecord, picks: Sequence[Pick], head: Row) -> tuple[str, list[str]]:
     metric = record.spec.quality
     own = next(pick for pick in picks if pick.row.number == head.number)
-    text = [f"The task head alone reaches {_with_interval(metric, own.quality)} without a single adapter weight."]
+    start = _start(record)
+    text = [f"{start[0].upper()}{start[1:]} reaches {_with_interval(metric, own.quality)} without a single adapter weight."]
     others = [pick for pick in picks if pick.over_head]
     if not others:
         text.append("No adapter that was tried is better.")
@@ -179,8 +180,19 @@ def _enough(record: StudyRecord, picks: Sequence[Pick], head: Row) -> tuple[str,
         assert leader.over_head is not None
         words_ = words.difference(metric, leader.over_head.estimate)
         text.append(f"The best adapter, trial {leader.row.number} ({leader.row.title}), differs by {words_}: not distinguishable.")
-    text.append("Start with the head alone; an adapter has to earn its place here with more training data or steps.")
-    return "Train the task head alone: no adapter found is distinguishably better", text
+    short = start.replace("task ", "")
+    text.append(f"Start with {short}; an adapter has to earn its place here with more training data or steps.")
+    return f"{'Train' if _trains_head(record) else 'Use'} {start}: no adapter found is distinguishably better", text
+
+
+def _trains_head(record: StudyRecord) -> bool:
+    """A language model without an adapter has nothing to train."""
+    return record.spec.task.kind != "causal_lm"
+
+
+def _start(record: StudyRecord) -> str:
+    """What stands there without any adapter."""
+    return "the task head alone" if _trains_head(record) else "the base model as it is"
 
 
 def _worth_it(record: StudyRecord, picks: Sequence[Pick], rows: Sequence[Row]) -> tuple[str, list[str]]:
@@ -192,7 +204,8 @@ def _worth_it(record: StudyRecord, picks: Sequence[Pick], rows: Sequence[Row]) -
         f"Train trial {chosen.row.number} ({chosen.row.title}): {_with_interval(metric, chosen.quality)} with {costs(record, chosen.row)}."
     ]
     if chosen.over_head:
-        text.append(f"Against training the task head alone: {chosen.over_head.in_words}.")
+        training = "training " if _trains_head(record) else ""
+        text.append(f"Against {training}{_start(record)}: {chosen.over_head.in_words}.")
     default = _best_default(record, rows)
     if default and default.number == chosen.row.number:
         text.append("It is one of the known defaults: nothing that the search found is distinguishably better.")

@@ -132,6 +132,8 @@ def test_a_lower_loss_is_better(record: StudyRecord) -> None:
     assert summary.picks[0].over_head is not None
     assert summary.picks[0].over_head.is_better
     assert summary.picks[0].over_head.estimate.value == pytest.approx(-1.0)
+    assert any("Against the base model as it is: −1.000 nats" in text for text in summary.verdict.text)
+    assert "against the base model as it is −1.000 nats" in summary.picks[0].sentence
 
 
 def test_a_study_without_a_result_says_why(record: StudyRecord) -> None:

@@ -122,7 +122,7 @@ class LinearAdapter(AdapterType):
         return each + self.shared(component, shape)
 
     def default_learning_rate(self, component: Component, shape: ModelShape) -> float:
-        """`rate`, for every size; from the type's paper unless its file says that it was measured."""
+        """`rate`, for every size: a place to start from, which the searched factor multiplies; measured where the type's file says so."""
         return self.rate
 
     def peft_config(self, component: Component, shape: ModelShape) -> PeftConfig | None:

@@ -228,11 +228,16 @@ def test_a_study_that_is_not_there(tmp_path: Path, verb: str) -> None:
 # search, estimate: specs and exit codes
 
 
+def test_a_search_needs_data(here: Path) -> None:
+    assert "without a SPEC file --model and --data are needed; there is no --data" in fails("search", "--model", MINILM)
+    assert files_in(here) == ["rows.jsonl"]
+
+
 @pytest.mark.parametrize("verb", ["search", "estimate"])
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--model", MINILM], "without a SPEC file --model and --data are needed; there is no --data"),
+        (["--data", "rows.jsonl"], "without a SPEC file --model and --data are needed; there is no --model"),
         (["--model", MINILM, "--data", "rows.jsonl", "--budget", "ten"], "--budget: a budget is like 40trials"),
         (["--model", MINILM, "--data", "rows.jsonl", "--task", "clasification"], "did you mean classification?"),
         (["--model", MINILM, "--data", "rows.jsonl", "--set", "a.b=c"], "--set a.b: there is no setting 'a.b'"),

@@ -91,6 +91,8 @@ def _json(path: Path) -> Iterator[tuple[str, Row]]:
         rows = json.loads(text)
     except json.JSONDecodeError as error:
         raise DataError(f"{path} line {error.lineno}: not JSON: {error.msg}") from None
+    except RecursionError:
+        raise DataError(f"{path}: JSON that is nested too deeply") from None
     for number, row in enumerate(rows, 1):
         if not isinstance(row, dict):
             raise DataError(f"{path} item {number}: must be a JSON object, it is {json.dumps(row)[:60]!r}")

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from autopeft_searchspace.configuration import Component
+from autopeft_searchspace.dims import powers_of_two
+from autopeft_searchspace.linear import narrowest
 from autopeft_searchspace.low_rank import LowRank
 from autopeft_searchspace.registry import Supports, register
 from autopeft_searchspace.shape import LinearShape, ModelShape
@@ -40,6 +42,14 @@ class Kasa(LowRank):
     def per_module(self, component: Component, module: LinearShape, shape: ModelShape) -> int:
         """rank * (d_in + d_out) + rank."""
         return super().per_module(component, module, shape) + component.size
+
+    def sizes(self, shape: ModelShape) -> Sequence[int]:
+        """Below the narrowest module: at least one singular value of its weight has to stay."""
+        return powers_of_two(min(self.highest, narrowest(shape) - 1))
+
+    def problem(self, component: Component, shape: ModelShape) -> str | None:
+        least = min(min(module.d_in, module.d_out) for module in self.targets(component, shape))
+        return None if component.size < least else f"rank must be below the narrowest module, {least}, it is {component.size}"
 
     def changes_base(self, component: Component) -> bool:
         return True

@@ -25,6 +25,7 @@ class Oft(LinearAdapter):
     memory_like = "scaling"
     supports = Supports(merge=True, quantised_base=True, layers=True, roles=True, identity_at_start=True, plain_peft=True)
     rate = 3e-3
+    takes_transposed = False
 
     def per_module(self, component: Component, module: LinearShape, shape: ModelShape) -> int:
         """d_in * (block - 1) / 2."""

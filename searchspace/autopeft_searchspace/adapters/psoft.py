@@ -31,6 +31,7 @@ class Psoft(LinearAdapter):
         plain_peft=True,
         composition=False,
     )
+    takes_transposed = False
     rate = 5e-3
 
     def per_module(self, component: Component, module: LinearShape, shape: ModelShape) -> int:

@@ -34,7 +34,7 @@ def contract(summary: Summary) -> dict[str, Any]:
         "front": sorted(row.number for row in summary.front),
         "picks": dict(summary.chosen),
         "hypervolume": [
-            {"trials": p.trials, "seconds": _finite(p.seconds), "hypervolume": _finite(p.hypervolume), "quality_within": dict(p.within)}
+            {"trials": p.trials, "seconds": _short(p.seconds), "hypervolume": _short(p.hypervolume), "quality_within": dict(p.within)}
             for p in summary.progress
         ],
         "importance": [_rounded(asdict(i)) for i in effects(record)],
@@ -52,8 +52,8 @@ def _trial(summary: Summary, row: Row) -> dict[str, Any]:
         "number": row.number,
         "state": row.trial.state.value,
         "values": {name: _finite(value) for name, value in row.values.items()},
-        "front_probability": summary.probability.get(row.number),
-        "standard_errors": {name: _finite(error) for name, error in row.standard_errors.items()},
+        "front_probability": _short(summary.probability.get(row.number)),
+        "standard_errors": {name: _short(error) for name, error in row.standard_errors.items()},
         "configuration": row.trial.configuration.to_json(),
         "fidelity": row.fidelity,
         "seconds": _finite(row.trial.seconds),
@@ -91,7 +91,7 @@ def csv_lines(summary: Summary) -> list[str]:
         trial = row.trial
         cells: list[Any] = [row.number, trial.state.value, trial.origin.value, _cell(trial.label), int(row.on_front), " ".join(row.picks)]
         cells += [_finite(row.values[name]) for name in names]
-        cells += [_finite(row.standard_errors[name]) for name in names]
+        cells += [_short(row.standard_errors[name]) for name in names]
         cells += [row.fidelity, round(trial.seconds, 3), _cell("+".join(row.types)), trial.configuration.learning_rate]
         lines.append(_line([*cells, _cell(row.configuration), configuration_text(row), _cell(trial.reason)]))
     return lines
@@ -147,3 +147,9 @@ def _cell(text: str) -> str:
 
 def _finite(number: float | None) -> float | None:
     return number if number is not None and math.isfinite(number) else None
+
+
+def _short(number: float | None) -> float | None:
+    """To six digits, which is more than a derived figure has; a report of thousands of trials stays small."""
+    found = _finite(number)
+    return None if found is None else float(f"{found:.6g}")

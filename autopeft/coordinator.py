@@ -271,23 +271,19 @@ class _Coordinator:
 
     def _wanted_replicates(self) -> list[tuple[Trial, int]]:
         """(trial, seed) not yet observed, so that each trial gets its first replicate before any its second."""
-        trials = self.ledger.trials()
-        if self.environment["axes"] is None:
-            return []
-        numbers = dict.fromkeys(front.picks(trials, self.spec, front.Axes.from_json(self.environment["axes"])).values())
         record = from_ledger(self.ledger, self.study)
+        trials, wanted = record.trials, dict.fromkeys(_pick_numbers(record))
+        if not wanted:
+            return []
         if record.head_only and self.spec.task.kind != "causal_lm":  # where no task head trains, seeds change nothing
-            numbers[record.head_only.number] = None
-        references = [t for t in record.complete if t.label.startswith(REFERENCE)]
-        if references:
-            quality = self.spec.quality
-            best = max(references, key=lambda t: front.sign(quality) * m.value if (m := t.value(quality, quality)) else float("-inf"))
-            numbers[best.number] = None
+            wanted[record.head_only.number] = None
+        if reference := record.best_of([t for t in record.complete if t.label.startswith(REFERENCE)]):
+            wanted[reference.number] = None
         first = self.spec.seeds.search + 1
         return [
             (trials[number], seed)
             for seed in range(first, first + self.spec.seeds.replicates)
-            for number in numbers
+            for number in wanted
             if (last := trials[number].final()) and not observation_of(trials, last.key, seed, last.step, last.recipe)
         ]
 

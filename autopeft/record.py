@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -57,9 +57,12 @@ class StudyRecord:
     @property
     def head_only(self) -> Trial | None:
         """The best complete baseline that trains the head alone, if there is one."""
-        heads = [t for t in self.complete if t.origin is Origin.BASELINE and not t.configuration.components]
+        return self.best_of([t for t in self.complete if t.origin is Origin.BASELINE and not t.configuration.components])
+
+    def best_of(self, trials: Sequence[Trial]) -> Trial | None:
+        """The one of the highest final quality; None of none."""
         quality = self.spec.quality
-        return max(heads, key=lambda t: sign(quality) * m.value if (m := t.value(quality, quality)) else float("-inf"), default=None)
+        return max(trials, key=lambda t: sign(quality) * m.value if (m := t.value(quality, quality)) else float("-inf"), default=None)
 
 
 def read(folder: Path) -> StudyRecord:

@@ -120,12 +120,6 @@ def summarise(record: StudyRecord) -> Summary:
     )
 
 
-def pick_sentences(record: StudyRecord) -> list[str]:
-    """The verdict, then one sentence per pick with numbers, interval and train command; never empty."""
-    verdict = summarise(record).verdict
-    return [f"{verdict.headline}. {' '.join(verdict.text)}", *(f"{pick.title}: {pick.sentence} {pick.command}" for pick in verdict.picks)]
-
-
 def study_axes(record: StudyRecord) -> fronts.Axes | None:
     """The axes that the study keeps, else those its trials give; None where no trial is complete."""
     if kept := record.environment.get("axes"):

@@ -10,9 +10,15 @@ from scipy import stats
 from autopeft import front
 from autopeft.record import StudyRecord
 from autopeft.report.rows import SEED_SPREAD
-from autopeft.report.summary import pick_sentences, study_axes, summarise
+from autopeft.report.summary import study_axes, summarise
 from autopeft.statistics import pooled_spread, proportion_interval
 from autopeft.trial import Measurement, Origin, Trial, TrialState
+
+
+def pick_sentences(record: StudyRecord) -> list[str]:
+    """The verdict, then one sentence per pick with numbers, interval and train command; never empty."""
+    verdict = summarise(record).verdict
+    return [f"{verdict.headline}. {' '.join(verdict.text)}", *(f"{pick.title}: {pick.sentence} {pick.command}" for pick in verdict.picks)]
 
 
 @pytest.fixture(scope="module")

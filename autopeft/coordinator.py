@@ -27,9 +27,9 @@ from autopeft.baselines import REFERENCE
 from autopeft.budget import Budget
 from autopeft.checks import require_study
 from autopeft.dashboard import annotate
-from autopeft.device import find_devices
 from autopeft.errors import DataError, NoFeasibleTrial, NothingFits
-from autopeft.execute.local import Ended, LocalExecutor, Rung, Step
+from autopeft.execute import make_executor
+from autopeft.execute.executor import Ended, Executor, Rung, Step
 from autopeft.ledger import Ledger, observation_of
 from autopeft.memory import MemoryPredictor
 from autopeft.objectives import predicted
@@ -75,7 +75,7 @@ def search(spec: StudySpec, folder: Path, study: Path, progress: Progress, *, fr
     budget = Budget.parse(spec.budget)
     with study_folder.opened(study):
         known = None if fresh else study_folder.stored_environment(spec, study)
-        executor = LocalExecutor(spec, study, find_devices(spec.device), study / "worker.log")
+        executor = make_executor(spec, study)
         try:
             progress.say("loading model and data" if known is None else "resuming the study: loading model and data")
             prepared = executor.start(known["threads"] if known else None, calibrate=known is None)
@@ -137,7 +137,7 @@ class _Coordinator:
         spec: StudySpec,
         study: Path,
         ledger: Ledger,
-        executor: LocalExecutor,
+        executor: Executor,
         environment: dict[str, Any],
         space: Space,
         memory: MemoryPredictor,

@@ -21,37 +21,11 @@ from typing import Any
 
 import autopeft.errors
 from autopeft.errors import AutopeftError
+from autopeft.execute.executor import Ended, Event, Rung, Step
 from autopeft.spec import StudySpec
 from autopeft.trial import Observation, TrialSpec, TrialState
 
 START_SECONDS = 900.0
-
-
-@dataclass(frozen=True)
-class Step:
-    number: int
-    step: int
-    of: int
-    loss: float
-
-
-@dataclass(frozen=True)
-class Rung:
-    """A measurement of a running trial, which waits for `LocalExecutor.answer`."""
-
-    number: int
-    observation: Observation
-
-
-@dataclass(frozen=True)
-class Ended:
-    number: int
-    state: TrialState
-    reason: str
-    seconds: float
-
-
-Event = Step | Rung | Ended
 
 
 @dataclass

@@ -11,7 +11,8 @@ import pytest
 from small import small_spec
 
 from autopeft.errors import DataError
-from autopeft.execute.local import Ended, LocalExecutor, Rung, Step
+from autopeft.execute.executor import Ended, Rung, Step
+from autopeft.execute.local import LocalExecutor
 from autopeft.spec_file import read_spec
 from autopeft.trial import TrialSpec, TrialState
 from autopeft_searchspace.configuration import Component, Configuration

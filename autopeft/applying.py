@@ -22,6 +22,7 @@ from autopeft.models.head import own_head_modules
 from autopeft.models.roles import find_shape
 from autopeft_searchspace.build import adapt
 from autopeft_searchspace.configuration import Configuration
+from autopeft_searchspace.strategies import strategy_type
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -47,13 +48,16 @@ def apply(
 
     A new task head (`classifier`, `score`, `qa_outputs` ...) trains and is saved whole with the
     adapter; the vocabulary head of a language model stays frozen. The learning rate is the caller's:
-    `configuration["learning_rate"]` is the one that was found.
+    `configuration["learning_rate"]` is the one that was found. So is a layer strategy, which is for the loop
+    that trains; one that changes the base model itself (`lisa`, `light_peft`) is refused.
 
     configuration: as found, as a dict, or the path of the JSON file that `autopeft export` writes.
     roles: module role -> module name inside a layer, for architectures that are not recognised.
     Raises SpecError where the configuration cannot be read, ModelError where the model cannot take it.
     """
     found = configuration if isinstance(configuration, Configuration) else _parse(configuration)
+    if found.strategy and not strategy_type(found.strategy.name).plain_adapter:
+        raise ModelError(f"strategy {found.strategy.name} changes the base model itself while it trains, which needs `autopeft train`")
     task_type = next((kind for ending, kind in TASK_TYPES.items() if type(model).__name__.endswith(ending)), None)
     heads = () if task_type in ("CAUSAL_LM", None) else own_head_modules(model)
     if not found.components and not heads:
@@ -76,7 +80,7 @@ def _parse(configuration: Mapping[str, Any] | str | PathLike[str]) -> Configurat
             raise SpecError(f"{where} is no JSON: {error}") from error
     if not isinstance(configuration, Mapping):
         raise SpecError(f"{where} must be an object with components and learning_rate, it is {type(configuration).__name__}")
-    known = ("components", "learning_rate")
+    known = ("components", "learning_rate", "strategy")
     for name in configuration:
         if name not in known:
             raise SpecError(f"{where}: unknown key {name!r}{near(str(name), known)}")

@@ -1,6 +1,7 @@
 """The one training loop: AdamW, linear warm-up and decay, clipping, rungs. For every adapter type.
 
-The schedule always spans `total_steps`; a rung only cuts it short (it is not re-tuned per rung).
+The schedule always spans `total_steps`; a rung only cuts it short (it is not re-tuned per rung). A layer
+strategy (`autopeft.layerwise`) may act between the parts of a step; without one nothing is called.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -67,6 +70,38 @@ class Progress:
     ends: list[float] = field(default_factory=list)
 
 
+@dataclass
+class Run:
+    """What a layer strategy sees of a run, and may change between steps.
+
+    loss_of: step (0-based) -> mean loss of that step's batch. step: the one that comes, or is being made.
+    parameters: all that train at some time; those that do not require gradients are left out of a step.
+    """
+
+    model: nn.Module
+    loss_of: Callable[[int], Tensor]
+    recipe: Recipe
+    parameters: list[nn.Parameter]
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+
+
+class Strategy(Protocol):
+    """What the loop calls, in this order; a subclass overrides what it needs."""
+
+    def begin(self, run: Run) -> None:
+        """Once, before the first step."""
+
+    def before_step(self, run: Run) -> None:
+        """Before each forward pass."""
+
+    def after_backward(self, run: Run) -> None:
+        """Gradients are there, not yet clipped."""
+
+    def after_step(self, run: Run) -> None:
+        """The update is made and gradients are gone."""
+
+
 def make_optimizer(parameters: Sequence[nn.Parameter], learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
     """AdamW; matrices decay, vectors (biases, norms, scalings) do not."""
     groups = [
@@ -77,7 +112,11 @@ def make_optimizer(parameters: Sequence[nn.Parameter], learning_rate: float, wei
 
 
 def train_step(
-    loss_of: Callable[[], Tensor], optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], recipe: Recipe
+    loss_of: Callable[[], Tensor],
+    optimizer: torch.optim.Optimizer,
+    parameters: Sequence[nn.Parameter],
+    recipe: Recipe,
+    after_backward: Callable[[], None] | None = None,
 ) -> float:
     """One forward, backward, clip and update; returns the loss. Raises `Diverged` before the update."""
     with autocast(recipe.device_type, recipe.precision):
@@ -86,6 +125,8 @@ def train_step(
     if not math.isfinite(value):
         raise Diverged(f"loss is {value}")
     loss.backward()
+    if after_backward:
+        after_backward()
     norm = nn.utils.clip_grad_norm_(parameters, recipe.clip_norm)
     if not torch.isfinite(norm):
         raise Diverged("gradients are not finite")
@@ -102,6 +143,7 @@ def train(
     rungs: Sequence[int],
     at_rung: Callable[[Progress], bool],
     at_step: Callable[[Progress], None] = lambda progress: None,
+    strategy: Strategy | None = None,
 ) -> Progress:
     """Train what requires gradients in `model` up to the last rung, or the one that says stop.
 
@@ -115,17 +157,24 @@ def train(
         progress.step = rungs[-1]
         at_rung(progress)
         return progress
-    optimizer = make_optimizer(parameters, learning_rate, recipe.weight_decay)
+    run = Run(model, loss_of, recipe, parameters, make_optimizer(parameters, learning_rate, recipe.weight_decay))
+    after_backward = partial(strategy.after_backward, run) if strategy else None
+    if strategy:
+        strategy.begin(run)
     for rung in rungs:
         model.train()
         while progress.step < rung:
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate * rate_factor(progress.step, recipe.total_steps, recipe.warmup_share)
-            step = progress.step
+            step = run.step = progress.step
+            if strategy:
+                strategy.before_step(run)
+            for group in run.optimizer.param_groups:
+                group["lr"] = learning_rate * rate_factor(step, recipe.total_steps, recipe.warmup_share)
             try:
-                loss = train_step(lambda step=step: loss_of(step), optimizer, parameters, recipe)  # type: ignore[misc]
+                loss = train_step(partial(loss_of, step), run.optimizer, run.parameters, recipe, after_backward)
             except Diverged as why:
                 raise Diverged(f"{why} at step {step + 1}") from None
+            if strategy:
+                strategy.after_step(run)
             progress.step += 1
             progress.losses.append((progress.step, loss))
             progress.ends.append(time.perf_counter())

@@ -22,6 +22,7 @@ from autopeft.adapter_files import save_adapter
 from autopeft.batches import training_batches
 from autopeft.data import read_data
 from autopeft.device import autocast, environment, find_device, find_precision
+from autopeft.layerwise import LayerStrategy, make_strategy
 from autopeft.meters import measure_peak
 from autopeft.models.load import load_task_model, load_tokenizer
 from autopeft.models.roles import find_shape
@@ -61,7 +62,7 @@ class Workbench:
         self.train_set = self.encode(self.splits.train)
         self.search_set = self.encode(self.splits.search)
         self.confirm_set = self.encode(self.splits.confirm)
-        self._recipe: Recipe | None = None
+        self.strategy: LayerStrategy | None = None
 
     def encode(self, examples: Sequence[Any]) -> Any:
         return self.task.encode(examples, self.tokenizer, self.spec.data.max_length)
@@ -178,8 +179,14 @@ class Workbench:
             modules_to_save=self.model.modules_to_save,
         ).to(self.device)
         self.model.open_head()
+        self.strategy = make_strategy(configuration, self.shape, seed)
+        if self.strategy:
+            self.strategy.attach(self.model)
 
     def _restore(self) -> None:
+        if self.strategy:
+            self.strategy.undo()
+            self.strategy = None
         self.model.backbone = unadapt(self.model.backbone)
         for parameter in self.model.parameters():
             parameter.grad = None
@@ -223,6 +230,7 @@ class Workbench:
                 trial.rungs,
                 measure,
                 lambda progress: at_step(progress.step, progress.losses[-1][1]),
+                self.strategy,
             )
             if not stopped_at:
                 at_end(self)
@@ -254,6 +262,7 @@ class Workbench:
             measurements[f"confirm.{metric}"] = self.task.score(metric, self.predict(self.confirm_set), self.confirm_set)
             stored = save_adapter(self.model, trial.configuration, Path(trial.save_to)) if trial.save_to else None
             run = Run(progress.ends, stored, lambda: self._peak(recipe))
+            measurements.update(self.strategy.measurements() if self.strategy else {})
             values = ((objective, objective.measure(run)) for objective in measured().values())
             measurements.update({o.name: Measurement(value, o.unit) for o, value in values if value is not None})
         return Observation(
@@ -275,6 +284,7 @@ class Workbench:
 
         The steps have a learning rate of zero, so that the model stays as it is.
         """
+        held = self.strategy.open_peak() if self.strategy else 0
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         order = self._reference_batch()
         self.model.train()
@@ -286,7 +296,7 @@ class Workbench:
         def step() -> None:
             train_step(lambda: self._loss(order), optimizer, parameters, recipe)
 
-        return measure_peak(step, self.device, resident)
+        return held + measure_peak(step, self.device, resident)
 
 
 def recipe_hash(recipe: Recipe) -> str:

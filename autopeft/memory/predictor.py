@@ -16,13 +16,15 @@ import torch
 from autopeft import files
 from autopeft.data import Splits
 from autopeft.device import autocast
-from autopeft.memory.model import Features, MemoryModel, Spots, block_features, blocks_of
+from autopeft.layerwise import make_strategy
+from autopeft.memory.model import TRAINED_BYTES, Features, MemoryModel, Spots, block_features, blocks_of
 from autopeft.spec import StudySpec
 from autopeft.tasks import Encoded, Task, task_for
 from autopeft.tracing import MemoryEstimate, Trace, trace_step
 from autopeft.training import Recipe, make_optimizer, train_step
 from autopeft_searchspace.configuration import Component, Configuration
-from autopeft_searchspace.space import Space, clash, traced
+from autopeft_searchspace.space import Space, clash, traced, trainable_parameters
+from autopeft_searchspace.strategies import layers_at_peak
 
 if TYPE_CHECKING:
     from torch import nn
@@ -40,6 +42,9 @@ ROWS_PER_FEATURE = 1.5
 RIDGE = 1e-6
 HEAD_ONLY = Configuration((), 1.0)
 FULL = "full"
+WEIGHT_BYTES = 4
+DECIDE_MEMORY = ("active", "layers", "drop_state")
+"""Settings of layer strategies that memory depends on."""
 
 
 class MemoryPredictor:
@@ -90,8 +95,20 @@ class MemoryPredictor:
         return self._exact[FULL]
 
     def fast(self, configuration: Configuration) -> float:
-        """Peak memory in bytes by the fast model, which is fitted on first use (some twenty traces)."""
-        return self.model.predict(configuration, self._spots, self.space.shape)
+        """Peak memory in bytes by the fast model, which is fitted on first use (some twenty traces). Of a layer
+        strategy the step that takes most; one without adapters is traced, since there are few of them."""
+        strategy = configuration.strategy
+        if strategy is None:
+            return self.model.predict(configuration, self._spots, self.space.shape)
+        if not configuration.components:
+            return float(self.exact(configuration).peak)
+        layers = sorted({layer for component in configuration.components for layer in component.layers})
+        chosen = set(layers_at_peak(strategy, layers))
+        parts = (replace(c, layers=tuple(layer for layer in c.layers if layer in chosen)) for c in configuration.components)
+        at_once = replace(configuration, components=tuple(c for c in parts if c.layers), strategy=None)
+        frozen = trainable_parameters(configuration, self.space.shape) - trainable_parameters(at_once, self.space.shape)
+        each = WEIGHT_BYTES if strategy.settings.get("drop_state") else TRAINED_BYTES
+        return self.model.predict(at_once, self._spots, self.space.shape) + each * frozen
 
     @property
     def model(self) -> MemoryModel:
@@ -113,6 +130,7 @@ class MemoryPredictor:
         task, tokenizer = self._loaded
         model = load_task_model(self.spec, task, self._folder, tokenizer, weights=False)
         blocks = _blocks(model, self.space) if spans else []
+        held = 0
         if configuration is None:
             model.requires_grad_(True)
         else:
@@ -124,6 +142,9 @@ class MemoryPredictor:
                 modules_to_save=model.modules_to_save,
             )
             model.open_head()
+            if strategy := make_strategy(configuration, self.space.shape, 0):
+                strategy.attach(model)
+                held = strategy.open_peak()
         recipe = replace(self.recipe, device_type="cpu")
         loss = _reference_loss(task, model, recipe)
 
@@ -134,13 +155,15 @@ class MemoryPredictor:
                 with torch.no_grad(), autocast(recipe.device_type, recipe.precision):
                     loss()
 
-        return trace_step(
+        trace = trace_step(
             model,
             step,
             lambda parameters: make_optimizer(parameters, 0.0, recipe.weight_decay),
             self.recipe.device_type,
             blocks,
         )
+        estimate = trace.estimate
+        return replace(trace, estimate=replace(estimate, optimizer=estimate.optimizer + held, peak=estimate.peak + held))
 
     def _read(self) -> None:
         try:
@@ -249,8 +272,11 @@ def _blocks(model: TaskModel, space: Space) -> list[nn.Module]:
 
 
 def _key(configuration: Configuration) -> str:
-    """Of what decides memory: the learning rate does not."""
-    return replace(configuration, learning_rate=1.0).key
+    """Of what decides memory: the learning rate does not, nor how layers are chosen."""
+    strategy = configuration.strategy
+    if strategy:
+        strategy = replace(strategy, settings={name: value for name, value in strategy.settings.items() if name in DECIDE_MEMORY})
+    return replace(configuration, learning_rate=1.0, strategy=strategy).key
 
 
 def _identity(spec: StudySpec, space: Space, recipe: Recipe, labels: Sequence[str]) -> str:

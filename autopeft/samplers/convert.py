@@ -90,7 +90,7 @@ class SpaceDomain(Domain):
         return self.space.problem(point) is None
 
     def may_propose(self, item: Configuration) -> bool:
-        return bool(item.components)
+        return not item.head_only
 
     def item(self, point: Point) -> Configuration:
         return self.space.configuration(point)

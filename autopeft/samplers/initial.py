@@ -37,7 +37,7 @@ def initial_design(
     for _ in range(POOL * count):
         values = space.sample(rng)
         configuration = space.configuration(values)
-        if configuration.components and allowed(configuration):
+        if not configuration.head_only and allowed(configuration):
             pool.setdefault(configuration.key, (values, configuration))
     if not pool:
         return []
@@ -58,7 +58,7 @@ def initial_design(
 
 
 def _coordinates(configuration: Configuration, known: Mapping[str, Computed], space: Space) -> tuple[float, float, float]:
-    layers = configuration.components[0].layers
+    layers = configuration.components[0].layers if configuration.components else ()
     return (
         math.log10(known["trainable_parameters"](configuration)),
         math.log10(configuration.learning_rate),

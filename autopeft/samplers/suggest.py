@@ -61,7 +61,7 @@ def suggest(
     taken = {t.configuration.key for t in trials}
 
     def fresh(configuration: Configuration) -> bool:
-        return len(configuration.components) > 0 and configuration.key not in taken and allowed(configuration)
+        return not configuration.head_only and configuration.key not in taken and allowed(configuration)
 
     study = study_of(spec, space, trials)
     axes = axes or _axes(spec, space, trials)

@@ -56,15 +56,47 @@ def _check_kind(name: str, kind: Any, *values: Any) -> None:
 
 
 @dataclass(frozen=True)
+class Strategy:
+    """Which layers train when, or are pruned, while a configuration trains.
+
+    name: of a strategy of `strategies`, e.g. `ist`. settings: all of its settings, e.g. `{"active": 0.25, ...}`.
+    """
+
+    name: str
+    settings: Mapping[str, Value]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"name": self.name, "settings": dict(sorted(self.settings.items()))}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Strategy:
+        """Raises KeyError for what is missing and TypeError for what is of the wrong kind."""
+        found = cls(data["name"], dict(data["settings"]))
+        _check_kind("strategy", str, found.name)
+        _check_kind("settings", int | float | str | bool, *found.settings.values())
+        return found
+
+    def in_words(self) -> str:
+        return ", ".join([self.name, *(f"{name} {value}" for name, value in sorted(self.settings.items()))])
+
+
+@dataclass(frozen=True)
 class Configuration:
     """A point of the space in canonical form: only what is active, sizes as they are built.
 
-    components: at most three, of distinct types; none means that only the task head trains.
+    components: at most three, of distinct types; without them and a strategy only the task head trains.
     learning_rate: peak of the schedule, for adapter and head alike.
+    strategy: which layers train when; None where all of the adapter trains in every step.
     """
 
     components: tuple[Component, ...]
     learning_rate: float
+    strategy: Strategy | None = None
+
+    @property
+    def head_only(self) -> bool:
+        """Whether nothing but the task head trains."""
+        return not self.components and self.strategy is None
 
     @property
     def key(self) -> str:
@@ -72,12 +104,15 @@ class Configuration:
         return json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
 
     def to_json(self) -> dict[str, Any]:
-        return {"components": [c.to_json() for c in self.components], "learning_rate": self.learning_rate}
+        """`strategy` stands there only where there is one, so that keys without it are what they always were."""
+        plain: dict[str, Any] = {"components": [c.to_json() for c in self.components], "learning_rate": self.learning_rate}
+        return plain if self.strategy is None else {**plain, "strategy": self.strategy.to_json()}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Configuration:
         _check_kind("learning_rate", int | float, data["learning_rate"])
-        return cls(tuple(Component.from_json(c) for c in data["components"]), data["learning_rate"])
+        strategy = Strategy.from_json(data["strategy"]) if "strategy" in data else None
+        return cls(tuple(Component.from_json(c) for c in data["components"]), data["learning_rate"], strategy)
 
     def __hash__(self) -> int:
         return hash(self.key)
@@ -89,6 +124,8 @@ class Configuration:
             roles = f" on {','.join(c.roles)}" if c.roles else ""
             options = "".join(f", {name} {value}" for name, value in sorted(c.options.items()))
             parts.append(f"{c.type} {c.size}{roles}{options}, layers {ranges(c.layers)}")
+        if self.strategy:
+            parts = [f"{' + '.join(parts) or 'no adapter'}; {self.strategy.in_words()}"]
         return f"{' + '.join(parts) or 'head only'}; learning rate {self.learning_rate:g}"
 
 

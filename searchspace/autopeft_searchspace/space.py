@@ -9,6 +9,8 @@ be missing. Equivalent points have one `Configuration`, whose `key` tells them a
     roles.<role>         adapted modules, where a space has one choice for all components in place of
                          <type>.roles.<role>; active while a type that has roles is on
     learning_rate        factor on the default rate lr0(type, size) of the components
+    strategy             which layers train when, where a space asks for it
+    <strategy>.<setting> active while `strategy` names it
 """
 
 from __future__ import annotations
@@ -24,14 +26,18 @@ from typing import Any
 import numpy as np
 import yaml
 
-from autopeft_searchspace.configuration import MAXIMUM_COMPONENTS, Component, Configuration, Value
+from autopeft_searchspace.configuration import MAXIMUM_COMPONENTS, Component, Configuration, Strategy, Value
 from autopeft_searchspace.dims import Dimension, bit_dimension, real_dimension
 from autopeft_searchspace.registry import AdapterType, adapter_type, adapter_types
 from autopeft_searchspace.shape import ModelShape
+from autopeft_searchspace.strategies import NONE, STRATEGIES, settings_of, strategy_dimensions, strategy_type
+from autopeft_searchspace.strategies import check as check_strategy
 
 FAMILIES = {"bottleneck": ("serial", "parallel", "compacter")}
 """Names that stand for several types in a list of them."""
 HEAD_ONLY_LEARNING_RATE = 5e-3
+BASE_LEARNING_RATE = 1e-4
+"""Where weights of the base model itself train."""
 LEARNING_RATE_FACTORS = real_dimension("learning_rate", 1 / 8, 8, steps=13)
 
 
@@ -76,10 +82,13 @@ class Space:
         needs |= {d.name: sizes for d in self.dimensions if d.name.startswith("layers.")}
         with_roles = tuple(f"{adapter.name}.size" for adapter in self._adapters if adapter.supports.roles)
         needs |= {d.name: with_roles for d in self.dimensions if d.name.startswith("roles.")}
-        return needs | dict.fromkeys((*sizes, "learning_rate"), ())
+        return needs | dict.fromkeys((*sizes, "learning_rate", "strategy"), ())
 
     def is_active(self, name: str, values: Mapping[str, Value]) -> bool:
-        """Whether dimension `name` matters, given the sizes in `values`."""
+        """Whether dimension `name` matters, given the sizes and the strategy in `values`."""
+        owner = name.partition(".")[0]
+        if owner in STRATEGIES:
+            return values.get("strategy") == owner
         needs = self._needs[name]
         return not needs or any(map(values.get, needs))
 
@@ -92,7 +101,11 @@ class Space:
         on = [type for type in self.types if values.get(f"{type}.size")]
         if len(on) > self.maximum_components:
             return f"{len(on)} components ({', '.join(on)}), at most {self.maximum_components} can be combined"
-        return clash(self._components(values), self.shape) if len(on) > 1 else None
+        name = str(values.get("strategy", NONE))
+        components = self._components(values) if len(on) > 1 or name != NONE else ()
+        if why := clash(components, self.shape):
+            return why
+        return None if name == NONE else strategy_type(name).problem(components, self.shape)
 
     def _components(self, values: Mapping[str, Value]) -> tuple[Component, ...]:
         layers = tuple(i for i in range(self.shape.layers) if values.get(f"layers.{i}", True))
@@ -108,10 +121,11 @@ class Space:
         if why := self.problem(values):
             raise ValueError(why)
         components = self._components(values)
+        strategy = settings_of(str(values.get("strategy", NONE)), values)
         if self.learning_rate is not None:
-            return Configuration(components, self.learning_rate)
-        rate = default_learning_rate(components, self.shape) * float(values["learning_rate"])
-        return Configuration(components, float(f"{rate:.3g}"))
+            return Configuration(components, self.learning_rate, strategy)
+        rate = default_learning_rate(components, self.shape, strategy) * float(values["learning_rate"])
+        return Configuration(components, float(f"{rate:.3g}"), strategy)
 
     def values(self, configuration: Configuration) -> dict[str, Value]:
         """A point that stands for `configuration`; its learning rate may be rounded to the grid.
@@ -131,14 +145,20 @@ class Space:
         for i in range(self.shape.layers) if layers else ():
             values[f"layers.{i}"] = i in next(iter(layers))
         if self.learning_rate is None:
-            factor = configuration.learning_rate / default_learning_rate(configuration.components, self.shape)
-            values["learning_rate"] = self.by_name["learning_rate"].nearest(factor)
+            usual = default_learning_rate(configuration.components, self.shape, configuration.strategy)
+            values["learning_rate"] = self.by_name["learning_rate"].nearest(configuration.learning_rate / usual)
+        if configuration.strategy or "strategy" in self.by_name:
+            values["strategy"] = configuration.strategy.name if configuration.strategy else NONE
+        if configuration.strategy:
+            values |= {f"{configuration.strategy.name}.{name}": value for name, value in configuration.strategy.settings.items()}
         for name, value in list(values.items()):
             if name not in self.by_name:
                 if name.startswith("layers.") and value:  # this space adapts every layer
                     del values[name]
                     continue
                 type_name, _, option = name.partition(".")
+                if type_name in STRATEGIES or type_name == "strategy":
+                    raise OutsideSpace(f"space {self.name!r} has no dimension {name!r}")
                 if value == adapter_type(type_name).neutral.get(option):
                     del values[name]
                     continue
@@ -168,6 +188,9 @@ class Space:
 
     def _draw(self, rng: np.random.Generator) -> dict[str, Value]:
         values: dict[str, Value] = {d.name: d.values[rng.integers(d.cardinality)] for d in self.dimensions}
+        without = values.get("strategy", NONE)
+        if without != NONE and not strategy_type(str(without)).adapters and all(0 in self.by_name[f"{t}.size"].values for t in self.types):
+            return self.active({**values, **{f"{type}.size": 0 for type in self.types}})
         sizes = [self.by_name[f"{type}.size"] for type in self.types]
         can_be_on = [d for d in sizes if any(d.values)]
         most = min(self.maximum_components, len(can_be_on))
@@ -205,14 +228,20 @@ class Space:
         return extend(0, {})
 
 
-def default_learning_rate(components: Sequence[Component], shape: ModelShape) -> float:
-    """lr0 of a composition: that of its most cautious component; of the head where there is none."""
+def default_learning_rate(components: Sequence[Component], shape: ModelShape, strategy: Strategy | None = None) -> float:
+    """lr0 of a composition: that of its most cautious component; of the head, or of the base model where a
+    strategy trains that, where there is none."""
     rates = [adapter_type(c.type).default_learning_rate(c, shape) for c in components]
+    if strategy and not components:
+        return BASE_LEARNING_RATE
     return float(f"{min(rates, default=HEAD_ONLY_LEARNING_RATE):.3g}")
 
 
 def trainable_parameters(configuration: Configuration, shape: ModelShape) -> int:
-    """Exact number of adapter weights that train, without the task head."""
+    """Exact number of weights that train at some time and are kept, without the task head: of the adapter, or
+    the whole base model where a strategy trains that block by block."""
+    if configuration.strategy and not strategy_type(configuration.strategy.name).adapters:
+        return shape.total_parameters
     return sum(adapter_type(c.type).trainable_parameters(c, shape) for c in configuration.components)
 
 
@@ -238,6 +267,8 @@ def check(configuration: Configuration, shape: ModelShape) -> None:
         adapter.check(component, shape)
     if why := clash(configuration.components, shape):
         raise ValueError(why)
+    if configuration.strategy:
+        check_strategy(configuration.strategy, configuration.components, shape)
 
 
 def clash(components: Sequence[Component], shape: ModelShape) -> str | None:
@@ -288,9 +319,9 @@ def presets() -> dict[str, dict[str, Any]]:
 def build_space(preset: str, shape: ModelShape, change: Mapping[str, Any] | None = None) -> Space:
     """The space of a preset on a model.
 
-    change: `types` (list of adapter types, or `all`), `layers` (`bits` or `all`), `learning_rate` (`search`
-        or a number), `maximum_components`, `variants` (whether refinements of types, such as
-        `lora.init`, are searched, or only those that are named), `roles` (`own` choices of each
+    change: `types` (list of adapter types, or `all`), `strategies` (list of layer strategies, or `all`),
+        `layers` (`bits` or `all`), `learning_rate` (`search` or a number), `maximum_components`, `variants` (whether
+        refinements of types, such as `lora.init`, are searched, or only those that are named), `roles` (`own` choices of each
         type, or one `shared` by all), and any dimension's name with the value or the list of
         values it is restricted to, e.g. `{"lora.size": [0, 4, 8], "serial.place": "attention"}`, or
         the range of its numbers, e.g. `{"prefix.size": {"maximum": 128}}`; 0 = off stays in a range.
@@ -305,6 +336,7 @@ def build_space(preset: str, shape: ModelShape, change: Mapping[str, Any] | None
     layers, rate = settings.pop("layers"), settings.pop("learning_rate")
     most = settings.pop("maximum_components", MAXIMUM_COMPONENTS)
     variants, roles = settings.pop("variants", False), settings.pop("roles", "own")
+    strategies = settings.pop("strategies", [])
     if layers not in ("bits", "all"):
         raise ValueError(f"layers must be 'bits' or 'all', it is {layers!r}")
     if rate != "search" and not (isinstance(rate, (int, float)) and rate > 0):
@@ -330,6 +362,8 @@ def build_space(preset: str, shape: ModelShape, change: Mapping[str, Any] | None
         dimensions += [bit_dimension(f"layers.{i}") for i in range(shape.layers)]
     if rate == "search":
         dimensions.append(LEARNING_RATE_FACTORS)
+    if strategies:
+        dimensions += strategy_dimensions(list(STRATEGIES) if strategies == "all" else strategies, shape)
     by_name = {d.name: d for d in dimensions}
     for name, wanted in settings.items():
         type_name = name.partition(".")[0]

@@ -1,0 +1,50 @@
+"""Bound: both inputs are read once per tile of the other side, 2 M (P + Q) bytes in bf16 where P is narrow."""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from autopeft_kernels.dispatch import interpreted
+from autopeft_kernels.segments import Bounds, numbers, power_of_two, spans
+
+BLOCK_M, BLOCK_Q = 64, 64
+
+
+@triton.jit
+def _outer(
+    u, v, bounds, out, P: tl.constexpr, Q: tl.constexpr, LONGEST: tl.constexpr, UPCAST: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_Q: tl.constexpr,
+):  # fmt: skip
+    trial = tl.program_id(0)
+    start, end = tl.load(bounds + trial), tl.load(bounds + trial + 1)
+    p = tl.program_id(1) * BLOCK_P + tl.arange(0, BLOCK_P)
+    q = tl.program_id(2) * BLOCK_Q + tl.arange(0, BLOCK_Q)
+    total = tl.zeros((BLOCK_P, BLOCK_Q), dtype=tl.float32)
+    for first in range(0, LONGEST, BLOCK_M):  # a constant bound can be pipelined; rows past the end are not read
+        rows = start + first + tl.arange(0, BLOCK_M)
+        inside = rows < end
+        left = tl.load(u + rows[None, :] * P + p[:, None], mask=inside[None, :] & (p < P)[:, None], other=0.0)
+        right = tl.load(v + rows[:, None] * Q + q[None, :], mask=inside[:, None] & (q < Q)[None, :], other=0.0)
+        if UPCAST:
+            total += tl.dot(left.to(tl.float32), right.to(tl.float32), input_precision="ieee")
+        else:
+            total += tl.dot(left, right, input_precision="ieee")
+    places = (trial * P + p[:, None]) * Q + q[None, :]
+    tl.store(out + places, total, mask=(p < P)[:, None] & (q < Q)[None, :])
+
+
+def outer(u: Tensor, v: Tensor, bounds: Bounds) -> Tensor:
+    """u [M, P], v [M, Q] -> [G, P, Q] float32."""
+    u, v = u.contiguous(), v.to(u.dtype).contiguous()
+    trials, (_, narrow), (_, wide) = len(bounds) - 1, u.shape, v.shape
+    out = torch.empty(trials, narrow, wide, dtype=torch.float32, device=u.device)
+    longest = max(end - start for start, end in spans(bounds))
+    block = min(64, power_of_two(narrow))
+    _outer[(trials, triton.cdiv(narrow, block), triton.cdiv(wide, BLOCK_Q))](
+        u, v, numbers(tuple(bounds), u.device), out, P=narrow, Q=wide, LONGEST=power_of_two(longest, BLOCK_M) if longest else 0,
+        UPCAST=interpreted(), BLOCK_M=BLOCK_M, BLOCK_P=block, BLOCK_Q=BLOCK_Q,
+    )  # fmt: skip
+    return out

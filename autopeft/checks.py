@@ -19,6 +19,8 @@ from typing import Any
 
 from autopeft.errors import AutopeftError, SpecError
 from autopeft.spec import StudySpec
+from autopeft_searchspace.shape import ModelShape
+from autopeft_searchspace.space import Space
 
 SMALL_MEMORY, LEAST_MEMORY = 4e9, 1e9
 SMALL_DISK, LEAST_DISK = 5e9, 0.5e9
@@ -49,6 +51,8 @@ def machine_checks(studies: Path, device: str = "auto") -> Iterator[Check]:
     yield Check("python", Level.OK, f"{platform.python_version()} on {platform.platform(terse=True)}")
     yield from _packages()
     yield from _devices(device)
+    from autopeft.device import free_memory_bytes
+
     yield _enough("memory", free_memory_bytes(), SMALL_MEMORY, LEAST_MEMORY, "close other programs, or take a smaller model or batch")
     place = _existing(studies)
     yield _enough(f"disk at {place}", shutil.disk_usage(place).free, SMALL_DISK, LEAST_DISK, "free disk space, or give another --study")
@@ -62,26 +66,30 @@ def study_checks(spec: StudySpec, folder: Path) -> Iterator[Check]:
     yield _attempt("data", lambda: _data(spec, folder), "put data right in the spec, or the file named above")
 
 
-def require_study(spec: StudySpec, folder: Path) -> None:
+def require_study(spec: StudySpec, folder: Path) -> ModelShape:
     """Raise what a search would stumble over later: AutopeftError of data, model or space. Quick, and
-    writes nothing. folder: what the spec's paths start from."""
+    writes nothing. folder: what the spec's paths start from. Returns the shape of the base model."""
     _data(spec, folder)
-    _model(spec, folder)
+    return _shape_and_space(spec, folder)[0]
 
 
 def _model(spec: StudySpec, folder: Path) -> str:
+    shape, space = _shape_and_space(spec, folder)
+    return (
+        f"{shape.architecture} {shape.kind}, {shape.total_parameters:,} parameters, {shape.layers} layers, "
+        f"roles {' '.join(shape.roles)}; space {space.name} of {', '.join(space.types)}"
+    )
+
+
+def _shape_and_space(spec: StudySpec, folder: Path) -> tuple[ModelShape, Space]:
     from autopeft.models.shape import load_shape
     from autopeft_searchspace.space import build_space
 
     shape = load_shape(spec.model, folder)
     try:
-        space = build_space(spec.space.preset, shape, spec.space.change)
+        return shape, build_space(spec.space.preset, shape, spec.space.change)
     except ValueError as error:
         raise SpecError(f"space: {error}") from None
-    return (
-        f"{shape.architecture} {shape.kind}, {shape.total_parameters:,} parameters, {shape.layers} layers, "
-        f"roles {' '.join(shape.roles)}; space {space.name} of {', '.join(space.types)}"
-    )
 
 
 def _tokenizer(spec: StudySpec, folder: Path) -> str:
@@ -96,20 +104,6 @@ def _data(spec: StudySpec, folder: Path) -> str:
     splits = read_data(spec.data, spec.task, folder)
     labels = f", {len(splits.labels)} labels" if splits.labels else ""
     return f"{', '.join(f'{n:,} {split}' for split, n in splits.counts.items() if n)}{labels}"
-
-
-def free_memory_bytes() -> int:
-    """Main memory that can still be used: what the system has free, or less where a container limits it."""
-    info = Path("/proc/meminfo")
-    if info.exists():
-        fields = dict(line.split(":", 1) for line in info.read_text().splitlines() if ":" in line)
-        free = int(fields["MemAvailable"].split()[0]) * 1024
-    else:
-        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
-    if limit.exists() and used.exists() and (text := limit.read_text().strip()).isdigit():
-        free = min(free, max(0, int(text) - int(used.read_text())))
-    return free
 
 
 def _packages() -> Iterator[Check]:

@@ -70,16 +70,16 @@ def search(spec: StudySpec, folder: Path, study: Path, progress: Progress, *, fr
     `StudyLocked`, `NoFeasibleTrial`) and KeyboardInterrupt, after which the study can be resumed.
     """
     start = time.monotonic()
-    require_study(spec, folder)
+    shape = require_study(spec, folder)
     spec = relocate(spec, folder, study)
     budget = Budget.parse(spec.budget)
     with study_folder.opened(study):
         known = None if fresh else study_folder.stored_environment(spec, study)
-        executor = make_executor(spec, study)
+        executor = make_executor(spec, study, shape.total_parameters)
         try:
             progress.say("loading model and data" if known is None else "resuming the study: loading model and data")
             prepared = executor.start(known["threads"] if known else None, calibrate=known is None)
-            environment, space = _settle(spec, budget, prepared, known)
+            environment, space = _settle(spec, budget, prepared, known, len(executor))
             environment.setdefault("earlier", gather(spec, study, space).to_json())
             if fresh:
                 study_folder.clear(study)
@@ -97,7 +97,9 @@ def search(spec: StudySpec, folder: Path, study: Path, progress: Progress, *, fr
             executor.close()
 
 
-def _settle(spec: StudySpec, budget: Budget, prepared: dict[str, Any], known: dict[str, Any] | None) -> tuple[dict[str, Any], Space]:
+def _settle(
+    spec: StudySpec, budget: Budget, prepared: dict[str, Any], known: dict[str, Any] | None, workers: int
+) -> tuple[dict[str, Any], Space]:
     """The study's environment (what it was made with, completed with what this run found) and space."""
     shape = ModelShape.from_json(prepared["shape"])
     space = build_space(spec.space.preset, shape, spec.space.change)
@@ -107,7 +109,7 @@ def _settle(spec: StudySpec, budget: Budget, prepared: dict[str, Any], known: di
             raise DataError("the data changed since this study was made; start again with --fresh, or give another folder with --study")
         return {**known, "limits": limits, "environment": prepared["environment"]}, space
     examples = prepared["data"]["counts"]["train"]
-    steps = find_total_steps(spec, budget, examples, prepared["seconds_per_step"], prepared["evaluation_seconds"])
+    steps = find_total_steps(spec, budget, examples, prepared["seconds_per_step"], prepared["evaluation_seconds"], workers)
     settled = {
         "recipe": {**prepared["recipe"], "total_steps": steps},
         "total_steps": steps,
@@ -310,7 +312,8 @@ class _Coordinator:
             + (f"; {full:,} to train are at max_length {self.spec.data.max_length}, where longer ones are cut" if full else ""),
             f"space {self.space.name!r}: {float(self.space.cardinality):.3g} configurations of {', '.join(self.space.types)}",
             f"trial: {environment['total_steps']} steps of {self.spec.training.batch_size}, about {each:.0f} s "
-            f"on {environment['environment']['device_name']}, {environment['recipe']['precision']}",
+            + (f"each, {len(self.executor)} at once, " if len(self.executor) > 1 else "")
+            + f"on {environment['environment']['device_name']}, {environment['recipe']['precision']}",
         ]
         return lines + [f"left out: {name}, {why}" for name, why in self.space.left_out.items()]
 

@@ -12,7 +12,7 @@ import numpy as np
 from autopeft.baselines import baselines
 from autopeft.budget import Budget
 from autopeft.checks import require_study
-from autopeft.device import find_device
+from autopeft.device import find_devices, find_slots
 from autopeft.errors import NothingFits
 from autopeft.memory import MemoryPredictor
 from autopeft.plan import find_limits, find_total_steps
@@ -84,10 +84,12 @@ def estimate(spec: StudySpec, folder: Path) -> Estimate:
     """
     from autopeft.execute.workbench import Workbench
 
-    require_study(spec, folder)
-    device = find_device(spec.device)
-    bench = Workbench(spec, folder, str(device))
-    prepared = bench.prepare(None, calibrate=True)
+    base = require_study(spec, folder).total_parameters
+    devices = find_devices(spec.device)
+    slots = find_slots(spec.workers, devices[0], base)
+    workers = slots.count * len(devices)
+    bench = Workbench(spec, folder, devices[0])
+    prepared = bench.prepare(slots.threads or None, calibrate=True)
     space = build_space(spec.space.preset, bench.shape, spec.space.change)
     budget, limits = Budget.parse(spec.budget), find_limits(spec, bench.shape.total_parameters)
     with tempfile.TemporaryDirectory() as cache:
@@ -106,10 +108,10 @@ def estimate(spec: StudySpec, folder: Path) -> Estimate:
         least = min(rows, key=lambda row: row.memory_bytes)
         raise NothingFits(f"nothing fits: {least.name} needs {limits.problem(least.parameters, least.memory_bytes)}")
     step, evaluation = prepared["seconds_per_step"], prepared["evaluation_seconds"]
-    steps = find_total_steps(spec, budget, len(bench.train_set), step, evaluation)
+    steps = find_total_steps(spec, budget, len(bench.train_set), step, evaluation, workers)
     each = steps * step + 3 * evaluation
-    trials = budget.trials if budget.trials is not None else None if budget.seconds is None else int(budget.seconds / each)
-    seconds = None if trials is None else min(trials * each, budget.seconds or float("inf"))
+    trials = budget.trials if budget.trials is not None else None if budget.seconds is None else int(workers * budget.seconds / each)
+    seconds = None if trials is None else min(trials * each / workers, budget.seconds or float("inf"))
     return Estimate(
         device=prepared["environment"]["device_name"],
         base_parameters=bench.shape.total_parameters,

@@ -45,21 +45,25 @@ def find_limits(spec: StudySpec, base_parameters: int) -> Limits:
     )
 
 
-def find_total_steps(spec: StudySpec, budget: Budget, examples: int, seconds_per_step: float, evaluation_seconds: float) -> int:
+def find_total_steps(
+    spec: StudySpec, budget: Budget, examples: int, seconds_per_step: float, evaluation_seconds: float, workers: int = 1
+) -> int:
     """Optimiser steps of a full trial.
 
     `steps: auto` takes `epochs` passes over the data, or fewer, but not below 20 steps, where the time
-    budget would otherwise not hold its trials. Raises SpecError where not even three trials fit.
+    budget would otherwise not hold its trials. workers: trials at once. Raises SpecError where not even
+    three trials fit.
     """
     in_epochs = max(1, math.ceil(spec.fidelity.epochs * math.ceil(examples / spec.training.batch_size)))
     if spec.fidelity.steps != "auto":
         return spec.fidelity.steps
     if budget.seconds is None:
         return in_epochs
-    seconds_each = budget.seconds * SHARE_FOR_TRIALS / (budget.trials or TRIALS_IN_A_TIME_BUDGET)
-    fitting = int((seconds_each - 2 * evaluation_seconds) / seconds_per_step)
+    seconds_each = budget.seconds * SHARE_FOR_TRIALS * workers / (budget.trials or TRIALS_IN_A_TIME_BUDGET)
+    fitting = int((seconds_each - 3 * evaluation_seconds) / seconds_per_step)
     steps = min(in_epochs, max(fitting, FEWEST_STEPS))
-    least = min(FEWEST_TRIALS, budget.trials or FEWEST_TRIALS) * (steps * seconds_per_step + 2 * evaluation_seconds)
+    rounds = math.ceil(min(FEWEST_TRIALS, budget.trials or FEWEST_TRIALS) / workers)
+    least = rounds * (steps * seconds_per_step + 3 * evaluation_seconds)
     if least > budget.seconds:
         raise SpecError(
             f"budget {budget} is too short for {FEWEST_TRIALS} trials of {steps} steps, which need about {least / 60:.1f} min here "

@@ -160,6 +160,9 @@ class StudySpec(Part):
     )
     baselines: bool = Field(True, description="run the known defaults first")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1 ...")
+    workers: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+        "auto", description="trials at once on each device; auto is one on a GPU and up to four on a CPU, as cores and memory allow"
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto is bf16 where the device does it well")
 
     @model_validator(mode="after")

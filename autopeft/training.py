@@ -29,6 +29,7 @@ class Recipe:
 
     longest: tokens of the longest training example, of which the reference batch consists.
     counted: positions of that batch from which the loss predicts tokens; 0 where there is a task head.
+    attention: implementation of attention that is wanted (`device.find_attention`).
     data: hash of the data and of how they were split.
     """
 
@@ -47,6 +48,7 @@ class Recipe:
     clip_norm: float
     base_dropout: bool
     counted: int = 0
+    attention: str = "sdpa"
 
 
 def rate_factor(step: int, total_steps: int, warmup_share: float) -> float:

@@ -59,6 +59,7 @@ def small_spec(folder: Path, **settings: Any) -> Path:
         "training": {"batch_size": 8},
         "seeds": {"replicates": 1},
         "device": "cpu",
+        "workers": 1,
         "budget": "9trials",
         **settings,
     }

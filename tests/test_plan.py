@@ -24,8 +24,13 @@ def test_auto_steps_are_the_epochs_where_the_time_budget_allows() -> None:
 
 
 def test_auto_steps_shrink_with_the_time_budget() -> None:
-    # 20 trials in 400 s: 12 s each for trials, of which 2 s for two evaluations, at 0.25 s a step
-    assert find_total_steps(spec(), Budget(trials=20, seconds=400), 2400, 0.25, 1.0) == 40
+    # 20 trials in 400 s: 12 s each for trials, of which 3 s for three evaluations, at 0.25 s a step
+    assert find_total_steps(spec(), Budget(trials=20, seconds=400), 2400, 0.25, 1.0) == 36
+
+
+def test_trials_at_once_leave_more_time_to_each() -> None:
+    assert find_total_steps(spec(), Budget(trials=20, seconds=400), 2400, 0.5, 1.0, workers=2) == 42
+    assert find_total_steps(spec(), Budget(trials=40, seconds=50), 2400, 0.34, 5.4, workers=2) == 20
 
 
 def test_a_slow_machine_gets_the_fewest_steps_and_fewer_trials() -> None:
@@ -33,7 +38,7 @@ def test_a_slow_machine_gets_the_fewest_steps_and_fewer_trials() -> None:
 
 
 def test_a_budget_too_short_for_three_trials_says_what_would_do() -> None:
-    with pytest.raises(SpecError, match=r"too short for 3 trials of 20 steps, which need about 0\.9 min"):
+    with pytest.raises(SpecError, match=r"too short for 3 trials of 20 steps, which need about 1\.2 min"):
         find_total_steps(spec(), Budget(trials=40, seconds=50), 2400, 0.34, 5.4)
 
 

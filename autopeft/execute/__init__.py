@@ -12,9 +12,14 @@ LOG = "worker.log"
 """File in the study's folder to which workers write their output."""
 
 
-def make_executor(spec: StudySpec, study: Path) -> Executor:
-    """The executor that a study asks for, not yet started. Raises SpecError where its devices are not there."""
-    from autopeft.device import find_devices
+def make_executor(spec: StudySpec, study: Path, base_parameters: int) -> Executor:
+    """The executor that a study asks for, not yet started. Raises SpecError where its devices are not there.
+
+    base_parameters: of the base model, which decide how many workers memory holds.
+    """
+    from autopeft.device import find_devices, find_slots
     from autopeft.execute.local import LocalExecutor
 
-    return LocalExecutor(spec, study, find_devices(spec.device), study / LOG)
+    devices = [(device, find_slots(spec.workers, device, base_parameters)) for device in find_devices(spec.device)]
+    places = [device for device, slots in devices for _ in range(slots.count)]
+    return LocalExecutor(spec, study, places, study / LOG, devices[0][1].threads)

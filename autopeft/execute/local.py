@@ -1,4 +1,4 @@
-"""Runs trials in warm child processes on this machine, one per device.
+"""Runs trials in warm child processes on this machine, one or more per device.
 
 A worker that dies or shows no sign of life is replaced; the trial it ran ends with the reason.
 """
@@ -45,11 +45,13 @@ class _Worker:
 
 
 class LocalExecutor:
-    """log: file that workers write their output to. silence_seconds: a trial whose worker says nothing
-    for so long is ended as hung; infinite until it is set."""
+    """devices: one for each worker. log: file that workers write their output to. most_threads: of each
+    worker; 0 is as many as there are. silence_seconds: a trial whose worker says nothing for so long is
+    ended as hung; infinite until it is set."""
 
-    def __init__(self, spec: StudySpec, folder: Path, devices: list[str], log: Path) -> None:
+    def __init__(self, spec: StudySpec, folder: Path, devices: list[str], log: Path, most_threads: int = 0) -> None:
         self._spec, self._folder, self._devices, self._log = spec, folder, devices, log
+        self._most_threads = most_threads
         self.silence_seconds = float("inf")
         self._workers: list[_Worker] = []
         self._threads: int | None = None
@@ -57,18 +59,27 @@ class LocalExecutor:
     def start(self, threads: int | None, *, calibrate: bool) -> dict[str, Any]:
         """Start all workers; returns what the first one found out (`Workbench.prepare`).
 
-        threads: of each CPU worker, None to find out which count is fastest.
+        threads: of each CPU worker, None to find out which count is fastest: the same for all, for numbers
+            depend on it. Times are of the slowest worker while all are at work, where that count is known.
         Raises the AutopeftError that a worker met while loading model and data.
         """
-        self._threads = threads
-        first = self._start_worker(self._devices[0], calibrate=calibrate)
-        self._threads = first["threads"]
-        for device in self._devices[1:]:
-            self._start_worker(device, calibrate=False)
-        return first
+        self._threads = threads or (1 if self._most_threads == 1 else None)
+        together = len(self._devices) if self._threads else 1
+        found = self._start_workers(self._devices[:together], calibrate=calibrate)
+        self._threads = found[0]["threads"]
+        self._start_workers(self._devices[together:], calibrate=False)
+        if calibrate:
+            found[0].update({name: max(each[name] for each in found) for name in ("seconds_per_step", "evaluation_seconds")})
+        return found[0]
 
-    def _start_worker(self, device: str, *, calibrate: bool) -> dict[str, Any]:
+    def _start_workers(self, devices: list[str], *, calibrate: bool) -> list[dict[str, Any]]:
+        """Start workers side by side; what each of them found out."""
+        started = [self._launch(device, calibrate=calibrate) for device in devices]
+        return [self._ready(worker) for worker in started]
+
+    def _launch(self, device: str, *, calibrate: bool) -> _Worker:
         log = self._log.open("a", encoding="utf-8")
+        threads = {"OMP_NUM_THREADS": str(self._most_threads)} if self._most_threads else {}
         process = subprocess.Popen(
             [sys.executable, "-m", "autopeft.execute.worker"],
             stdin=subprocess.PIPE,
@@ -76,7 +87,7 @@ class LocalExecutor:
             stderr=log,
             text=True,
             start_new_session=True,
-            env={**os.environ, "TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_PROGRESS_BARS": "1"},
+            env={**os.environ, **threads, "TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_PROGRESS_BARS": "1"},
         )
         log.close()
         worker = _Worker(device, process)
@@ -90,13 +101,17 @@ class LocalExecutor:
             threads=self._threads,
             calibrate=calibrate,
         )
+        return worker
+
+    def _ready(self, worker: _Worker) -> dict[str, Any]:
         try:
             line = worker.lines.get(timeout=START_SECONDS)
         except queue.Empty:
             line = None
         if line is None:
             self._stop(worker)
-            raise AutopeftError(f"the worker on {device} did not start ({_last_words(process)}); its output is in {self._log}")
+            last_words = _last_words(worker.process)
+            raise AutopeftError(f"the worker on {worker.device} did not start ({last_words}); its output is in {self._log}")
         answer = json.loads(line)
         if answer["event"] == "refused":
             self._stop(worker)
@@ -172,7 +187,7 @@ class LocalExecutor:
 
     def _replace(self, worker: _Worker) -> None:
         self._stop(worker)
-        self._start_worker(worker.device, calibrate=False)
+        self._start_workers([worker.device], calibrate=False)
 
     def _worker_of(self, number: int) -> _Worker:
         return next(w for w in self._workers if w.trial is not None and w.trial.number == number)

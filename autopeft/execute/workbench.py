@@ -21,7 +21,7 @@ import torch
 from autopeft.adapter_files import save_adapter
 from autopeft.batches import training_batches
 from autopeft.data import read_data
-from autopeft.device import autocast, environment, find_device, find_precision
+from autopeft.device import autocast, environment, find_attention, find_device, find_precision
 from autopeft.layerwise import LayerStrategy, make_strategy
 from autopeft.meters import measure_peak
 from autopeft.models.load import load_task_model, load_tokenizer
@@ -56,7 +56,9 @@ class Workbench:
         self.splits = read_data(spec.data, spec.task, folder)
         self.task = task_for(spec.task, self.splits)
         self.tokenizer = load_tokenizer(spec.model, folder)
-        self.model = load_task_model(spec, self.task, folder, self.tokenizer).to(self.device)
+        self.precision = find_precision(spec.precision, self.device)
+        self.attention = find_attention(self.device.type, self.precision, spec.data.max_length)
+        self.model = load_task_model(spec, self.task, folder, self.tokenizer, attention=self.attention).to(self.device)
         self.model.set_base_dropout(spec.training.base_dropout)
         self.shape = find_shape(self.model.backbone, spec.model.roles)
         self.train_set = self.encode(self.splits.train)
@@ -81,7 +83,7 @@ class Workbench:
             max_length=self.spec.data.max_length,
             longest=longest,
             device_type=self.device.type,
-            precision=find_precision(self.spec.precision, self.device),
+            precision=self.precision,
             batch_size=training.batch_size,
             total_steps=total_steps,
             warmup_share=training.warmup_share,
@@ -89,6 +91,7 @@ class Workbench:
             clip_norm=training.clip_norm,
             base_dropout=training.base_dropout,
             counted=counted,
+            attention=self.attention,
         )
 
     def prepare(self, threads: int | None, *, calibrate: bool) -> dict[str, Any]:

@@ -128,7 +128,7 @@ class MemoryPredictor:
         if self._loaded is None:
             self._loaded = task_for(self.spec.task, _stand_in(self._labels)), load_tokenizer(self.spec.model, self._folder)
         task, tokenizer = self._loaded
-        model = load_task_model(self.spec, task, self._folder, tokenizer, weights=False)
+        model = load_task_model(self.spec, task, self._folder, tokenizer, weights=False, attention=self.recipe.attention)
         blocks = _blocks(model, self.space) if spans else []
         held = 0
         if configuration is None:

@@ -85,11 +85,18 @@ def load_tokenizer(model: ModelSpec, folder: Path = Path()) -> PreTrainedTokeniz
 
 
 def load_task_model(
-    spec: StudySpec, task: Task, folder: Path = Path(), tokenizer: PreTrainedTokenizerBase | None = None, *, weights: bool = True
+    spec: StudySpec,
+    task: Task,
+    folder: Path = Path(),
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    *,
+    weights: bool = True,
+    attention: str = "sdpa",
 ) -> TaskModel:
     """The base model of a study, frozen, with a task head, in float32 on the CPU, base dropout as the spec says.
 
     weights: without them all tensors are on the meta device, and only the config is read.
+    attention: implementation that is wanted; plain where the architecture lacks it.
     Raises ModelError where the model cannot be had, or does not fit the task.
     """
     path = resolve_base(spec.model.base, folder)
@@ -102,9 +109,9 @@ def load_task_model(
         config.num_labels = task.outputs
     if weights:
         _check_weights(path)
-        backbone = _load_weights(path, config, kind, spec.model)
+        backbone = _load_weights(path, config, kind, spec.model, attention)
     else:
-        backbone = _without_weights(config, _auto_class(kind), spec.model)
+        backbone = _without_weights(config, _auto_class(kind), spec.model, attention)
     backbone.config.use_cache = False
     head = None
     if kind == "mean":
@@ -188,7 +195,7 @@ def _auto_class(kind: HeadKind) -> Any:
     }[kind]
 
 
-def _load_weights(path: str, config: PretrainedConfig, kind: HeadKind, model: ModelSpec) -> PreTrainedModel:
+def _load_weights(path: str, config: PretrainedConfig, kind: HeadKind, model: ModelSpec, attention: str) -> PreTrainedModel:
     load = partial(
         _auto_class(kind).from_pretrained,
         path,
@@ -200,15 +207,15 @@ def _load_weights(path: str, config: PretrainedConfig, kind: HeadKind, model: Mo
         output_loading_info=True,
     )
     with _in_words(path, "weights"), _quiet():
-        backbone, info = _with_attention(lambda attention: _cached_first(path, partial(load, attn_implementation=attention)))
+        backbone, info = _with_attention(attention, lambda name: _cached_first(path, partial(load, attn_implementation=name)))
     _check_complete(backbone, info, kind, model.base)
     return backbone
 
 
-def _without_weights(config: PretrainedConfig, auto_class: Any, model: ModelSpec) -> PreTrainedModel:
+def _without_weights(config: PretrainedConfig, auto_class: Any, model: ModelSpec, attention: str = "sdpa") -> PreTrainedModel:
     settings = {"dtype": torch.float32, "trust_remote_code": model.trust_remote_code}
     with _in_words(model.base, "architecture"), torch.device("meta"):
-        return _with_attention(lambda attention: auto_class.from_config(config, attn_implementation=attention, **settings))
+        return _with_attention(attention, lambda name: auto_class.from_config(config, attn_implementation=name, **settings))
 
 
 def _check_complete(backbone: PreTrainedModel, info: Mapping[str, Any], kind: HeadKind, base: str) -> None:
@@ -222,10 +229,10 @@ def _check_complete(backbone: PreTrainedModel, info: Mapping[str, Any], kind: He
         raise ModelError(f"base model {base!r} lacks weights of the right shape for {what}{hint}")
 
 
-def _with_attention(build: Callable[[str], Any]) -> Any:
-    """Built with PyTorch's fused attention, or plainly where the architecture lacks that."""
+def _with_attention(wanted: str, build: Callable[[str], Any]) -> Any:
+    """Built with the attention that is wanted, or plainly where the architecture lacks that."""
     try:
-        return build("sdpa")
+        return build(wanted)
     except ValueError as error:
         if "scaled_dot_product_attention" not in str(error):
             raise

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from autopeft.adapter_files import save_adapter
+from autopeft.baselines import REFERENCE, baselines
 from autopeft.batches import training_batches
 from autopeft.data import read_data
 from autopeft.device import autocast, environment, find_attention, find_device, find_precision
@@ -35,7 +36,6 @@ from autopeft_searchspace.build import adapt, unadapt
 from autopeft_searchspace.configuration import Configuration
 
 CALIBRATION_STEPS = 3
-CALIBRATION_LAYERS_RANK = 16
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Workbench:
         """Settle the thread count and say what was loaded; `calibrate` also times steps.
 
         Returns shape, environment, data counts, threads, longest example and, where calibrated,
-        `seconds_per_step` and `evaluation_seconds` of LoRA r=16 on all linear layers.
+        `seconds_per_step` and `evaluation_seconds` of LoRA r=8 on q,v, which costs what most trials cost.
         """
         if self.device.type == "cpu":
             torch.set_num_threads(threads or self._best_thread_count())
@@ -132,9 +132,7 @@ class Workbench:
 
     def _time_steps(self, *, evaluate: bool = True) -> tuple[float, float]:
         """(seconds per training step, seconds per evaluation on the search split)."""
-        from autopeft.baselines import baselines
-
-        configuration = next((c for label, c in baselines(self.shape, 0) if "all linear" in label), Configuration((), 1e-3))
+        configuration = dict(baselines(self.shape, 0)).get(REFERENCE, Configuration((), 1e-3))
         recipe = self.recipe(CALIBRATION_STEPS + 1)
         batches = self._batches(recipe, seed=0)
         marks: list[float] = []

@@ -288,7 +288,7 @@ def _identity(spec: StudySpec, space: Space, recipe: Recipe, labels: Sequence[st
         "task": spec.task.kind,
         "outputs": len(labels),
         "device": recipe.device_type,
-        "recipe": [recipe.precision, recipe.batch_size, recipe.longest, recipe.counted, recipe.base_dropout],
+        "recipe": [recipe.precision, recipe.batch_size, recipe.longest, recipe.counted, recipe.base_dropout, recipe.attention],
         "space": [[d.name, list(d.values)] for d in space.dimensions],
     }
     return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

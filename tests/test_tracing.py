@@ -20,6 +20,8 @@ HEAD_ONLY = Configuration((), 1e-3)
 SMALL_LORA = Configuration((Component("lora", 2, (0,), ("q",), {"alpha": 2}),), 1e-3)
 SCALARS = 4096
 """Bytes by which trace and measurement may differ: single numbers that one of them keeps longer."""
+SCRATCH = 16_384
+"""Bytes that oneDNN's bf16 products take beside their result on processors with AMX; elsewhere they take none."""
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +66,8 @@ def test_equals_the_measured_peak_under_autocast(bases, architecture):
     base, recipe = bases(architecture), measuring.reference(precision="bf16")
     configuration = measuring.lora(shape_of(base))
     traced = measuring.traced(base, configuration, recipe=recipe).estimate.peak
-    assert traced == pytest.approx(measuring.measured(base, configuration, recipe=recipe), abs=SCALARS)
-    assert traced < measuring.traced(base, configuration).estimate.peak
+    assert traced == pytest.approx(measuring.measured(base, configuration, recipe=recipe), abs=SCALARS + SCRATCH)
+    assert traced < measuring.traced(base, configuration, recipe=replace(recipe, precision="fp32")).estimate.peak
 
 
 def test_equals_the_measured_peak_of_a_language_model(bases):

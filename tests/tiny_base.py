@@ -58,9 +58,11 @@ def splits(kind: str, rows: int = 6) -> Splits:
     return Splits(examples, examples, examples, (), ("x", "y", "z") if kind == "classification" else (), "given")
 
 
-def load(base: Path | str, kind: str = "classification", *, weights: bool = True, **settings: Any) -> tuple[TaskModel, Task, StudySpec]:
+def load(
+    base: Path | str, kind: str = "classification", *, weights: bool = True, attention: str = "sdpa", **settings: Any
+) -> tuple[TaskModel, Task, StudySpec]:
     """Task model and task. settings: parts of the spec, e.g. `model={"head": "own"}`."""
     content = {**settings, "model": {"base": str(base), **settings.get("model", {})}, "task": {"kind": kind, **settings.get("task", {})}}
     spec = StudySpec.model_validate({"name": "tiny", "data": {"source": "unused", "max_length": 16}, **content})
     task = task_for(spec.task, splits(kind))
-    return load_task_model(spec, task, weights=weights), task, spec
+    return load_task_model(spec, task, weights=weights, attention=attention), task, spec

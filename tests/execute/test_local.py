@@ -131,3 +131,27 @@ def test_what_a_worker_cannot_load_is_said_as_it_was_there(tmp_path: Path) -> No
     with pytest.raises(DataError, match="text"):
         refused.start(1, calibrate=False)
     refused.close()
+
+
+@pytest.mark.slow
+def test_workers_side_by_side_give_the_same_numbers(tmp_path: Path) -> None:
+    spec, home = read_spec(small_spec(tmp_path), environ={})
+    two = LocalExecutor(spec, home, ["cpu", "cpu"], tmp_path / "worker.log", 1)
+    try:
+        found = two.start(None, calibrate=True)
+        assert (len(two), two.free, found["threads"]) == (2, 2, 1)
+        assert found["seconds_per_step"] > 0 < found["evaluation_seconds"]
+        two.submit(trial(0))
+        two.submit(trial(1))
+        assert two.free == 0
+        curves = {}
+        ended = 0
+        while ended < 2:
+            for event in two.events(0.2):
+                if isinstance(event, Rung):
+                    curves[event.number] = event.observation.curve
+                    two.answer(event.number, True)
+                ended += isinstance(event, Ended)
+    finally:
+        two.close()
+    assert curves[0] == curves[1]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ from autopeft.ledger import DATABASE, Ledger
 from autopeft.recorded import ENVIRONMENT, OBSERVATIONS, read_csv
 from autopeft.spec import StudySpec
 from autopeft.spec_file import read_spec
+from autopeft.tested import TrialTest, read_tests
 from autopeft.trial import Origin, Trial, TrialState
 from autopeft_searchspace.shape import ModelShape
 
@@ -31,13 +32,15 @@ T = TypeVar("T")
 class StudyRecord:
     """folder: of the study. environment: what `search` wrote down: `environment` (versions, device),
     `data` (sha256, counts, labels), `recipe`, `threads`, `total_steps`, `limits`
-    (`maximum_parameters`, `maximum_memory_bytes`), `full_memory_bytes`, `seconds_used`, `axes`."""
+    (`maximum_parameters`, `maximum_memory_bytes`), `full_memory_bytes`, `seconds_used`, `axes`.
+    tests: scores on the test split, of trials that were trained in full."""
 
     folder: Path
     spec: StudySpec
     shape: ModelShape
     environment: Mapping[str, Any]
     trials: tuple[Trial, ...]
+    tests: tuple[TrialTest, ...] = ()
 
     def trial(self, number: int) -> Trial:
         for trial in self.trials:
@@ -59,6 +62,10 @@ class StudyRecord:
         """The best complete baseline that trains the head alone, if there is one."""
         return self.best_of([t for t in self.complete if t.origin is Origin.BASELINE and not t.configuration.components])
 
+    def tested(self, number: int) -> TrialTest | None:
+        """The test of a trial by the study's metric on its own data; None where there is none."""
+        return next((t for t in self.tests if (t.trial, t.metric, t.data) == (number, self.spec.quality, "")), None)
+
     def best_of(self, trials: Sequence[Trial]) -> Trial | None:
         """The one of the highest final quality; None of none."""
         quality = self.spec.quality
@@ -71,13 +78,13 @@ def read(folder: Path) -> StudyRecord:
         raise AutopeftError(f"there is no study folder {folder}")
     if (folder / DATABASE).exists():
         with Ledger(folder, read_only=True) as ledger:
-            return from_ledger(ledger, folder)
+            return replace(from_ledger(ledger, folder), tests=read_tests(folder))
     if not (folder / OBSERVATIONS).exists():
         raise AutopeftError(f"{folder} holds no study: neither {DATABASE} nor {OBSERVATIONS} is there")
     spec, _ = read_spec(folder / SPEC, environ={})
     environment = _parsed(folder / ENVIRONMENT, json.loads)
     shape = _parsed(folder / ENVIRONMENT, lambda _: ModelShape.from_json(environment["shape"]))
-    return StudyRecord(folder, spec, shape, environment, _parsed(folder / OBSERVATIONS, read_csv))
+    return StudyRecord(folder, spec, shape, environment, _parsed(folder / OBSERVATIONS, read_csv), read_tests(folder))
 
 
 def _parsed(path: Path, parse: Callable[[str], T]) -> T:

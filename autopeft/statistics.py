@@ -42,6 +42,11 @@ class Estimate:
         return self.high > self.low
 
     @property
+    def negated(self) -> Estimate:
+        """The other way round, where this is a difference."""
+        return Estimate(-self.value, -self.high, -self.low, self.seeds, self.examples)
+
+    @property
     def contains_zero(self) -> bool:
         return self.low <= 0 <= self.high
 

@@ -7,64 +7,30 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from autopeft import files
 from autopeft.coordinator import Progress
 from autopeft.errors import AutopeftError, DataError
+from autopeft.first_look import first_look
+from autopeft.merged import check_merges, save_merged
+from autopeft.model_card import write_cards
 from autopeft.record import StudyRecord
-from autopeft.statistics import Estimate, mean_over_seeds, normal_interval, t_half_width
+from autopeft.spec import StudySpec, resolve
+from autopeft.statistics import mean_over_seeds
+from autopeft.tested import RESULT
+from autopeft.train_result import TrainResult
 from autopeft.trial import Measurement, Observation, Trial, TrialSpec, TrialState
 
-RESULT = "result.json"
-BY_SEED = ("tests", "per_example", "adapters")
+if TYPE_CHECKING:
+    from autopeft.execute.workbench import Workbench
+
 FIRST_SEED = 101
 """Training seeds count from here: the search and its replicates use small ones."""
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """What training one configuration gave.
-
-    tests: seed -> score on the test split. estimate: their mean with its interval.
-    per_example: seed -> scores whose mean is the metric, empty where the metric is no such mean.
-    """
-
-    trial: int
-    metric: str
-    steps: int
-    tests: dict[int, Measurement]
-    estimate: Estimate
-    per_example: dict[int, list[float]]
-    adapters: dict[int, str]
-    configuration: str
-    recipe: str
-
-    def to_json(self) -> dict[str, Any]:
-        """For `result.json` and `--json`; keys of `tests`, `per_example` and `adapters` are texts."""
-        plain = asdict(self)
-        for name in BY_SEED:
-            plain[name] = {str(seed): content for seed, content in plain[name].items()}
-        return plain
-
-    @classmethod
-    def from_json(cls, plain: dict[str, Any]) -> TrainResult:
-        by_seed = {name: {int(seed): content for seed, content in plain[name].items()} for name in BY_SEED}
-        by_seed["tests"] = {seed: Measurement(**measurement) for seed, measurement in by_seed["tests"].items()}
-        return cls(**{**plain, **by_seed, "estimate": Estimate(**plain["estimate"])})
-
-    def in_words(self) -> str:
-        lines = [f"trial {self.trial}: {self.configuration}"]
-        lines += [f"  seed {seed}: test {self.metric} {m.value:.4f}, adapter in {self.adapters[seed]}" for seed, m in self.tests.items()]
-        e = self.estimate
-        lines.append(
-            f"test {self.metric} {e.value:.4f}, 95 % interval {e.low:.4f} to {e.high:.4f} ({len(self.tests)} seeds, {self.steps} steps)"
-        )
-        return "\n".join(lines)
 
 
 def train(
@@ -76,20 +42,27 @@ def train(
     output: Path | None = None,
     device: str | None = None,
     epochs: float | None = None,
+    data: str | None = None,
+    merge: bool = False,
 ) -> TrainResult:
-    """Train `trial`'s configuration once per seed, test it, and save adapters and `result.json`.
+    """Train `trial`'s configuration once per seed, test it, and save adapters, their cards and `result.json`.
 
     What was trained before with this recipe and these seeds is read again, not trained again.
 
     output: folder for `seed-<n>/` and `result.json`; `<study>/train/<number>` by default.
     epochs: passes over the training data; by default as many steps as the study's trials had.
-    Raises DataError where the data have no test split, AutopeftError where a run fails.
+    data: other data of the same kind of task; with a new task head, as every run has.
+    merge: also write each adapter folded into the base model.
+    Raises DataError where the data have no test split, SpecError where there is nothing that merges,
+    AutopeftError where a run fails.
     """
     from autopeft.execute.workbench import Workbench, recipe_hash
 
+    if merge:
+        check_merges(trial.configuration)
     output = output or record.folder / "train" / str(trial.number)
     progress.say("loading model and data")
-    bench = Workbench(record.spec, record.folder, device or record.spec.device)
+    bench = Workbench(_on(record.spec, data) if data else record.spec, record.folder, device or record.spec.device)
     if not bench.splits.test:
         raise DataError("there is no test split, so nothing to judge the training by; give data.test or a test file in data.source")
     bench.prepare(record.environment["threads"], calibrate=False)
@@ -100,7 +73,7 @@ def train(
     recipe = recipe_hash(bench.recipe(steps))
     if (known := _read(output / RESULT)) and (known.recipe, list(known.tests)) == (recipe, seeds_wanted):
         progress.say(f"trial {trial.number} was trained before; its results are in {output}")
-        return known
+        return _merged(bench, known, output) if merge else known
     test_set = bench.encode(bench.splits.test)
     tests: dict[int, Measurement] = {}
     per_example: dict[int, list[float]] = {}
@@ -125,7 +98,31 @@ def train(
     estimate = mean_over_seeds([m.value for m in scores], [m.standard_error for m in scores], examples)
     words = trial.configuration.in_words()
     result = TrainResult(trial.number, record.spec.quality, steps, tests, estimate, per_example, adapters, words, recipe)
+    if bench.splits.sha256 != record.environment["data"]["sha256"]:
+        result = replace(result, data=bench.splits.sha256, data_name=data or "")
     files.write_json(output / RESULT, result.to_json())
+    write_cards(record, result)
+    return _merged(bench, result, output) if merge else result
+
+
+def _on(spec: StudySpec, source: str) -> StudySpec:
+    """The spec with other data; columns are found as `autopeft init` finds them, else taken to be named alike."""
+    columns: Mapping[str, str] = {str(ours): name for ours, name in spec.data.columns.items()}
+    with suppress(DataError):
+        look = first_look(source, Path())
+        columns = look.columns if look.task == spec.task.kind else columns
+    kept = {"max_length": spec.data.max_length, "columns": dict(columns)}
+    return StudySpec.model_validate({**spec.model_dump(), "data": {"source": resolve(source, Path()), **kept}})
+
+
+def _merged(bench: Workbench, result: TrainResult, output: Path) -> TrainResult:
+    """The result with a merged model beside each adapter, which are made where they are missing."""
+    folders = {seed: Path(f"{adapter}-merged") for seed, adapter in result.adapters.items()}
+    for seed, folder in folders.items():
+        if not folder.exists() or seed not in result.merged:
+            save_merged(bench, Path(result.adapters[seed]), folder)
+    result = replace(result, merged={seed: str(folder) for seed, folder in folders.items()})
+    files.write_json(output / RESULT, {**json.loads((output / RESULT).read_text("utf-8")), **result.to_json()})
     return result
 
 
@@ -135,30 +132,3 @@ def _read(path: Path) -> TrainResult | None:
 
 def _no_rungs(observation: Observation) -> bool:
     return True
-
-
-def paired_difference(first: TrainResult, second: TrainResult) -> Estimate:
-    """Test metric of `first` minus that of `second`, paired by seed and by example.
-
-    The interval adds, in squares, the t half-width over seeds of the mean gap and the normal
-    half-width over examples of the gap averaged over seeds (as `statistics` does for single means).
-    Raises AutopeftError where the metric is not a mean over examples or the runs share no seeds.
-    """
-    seeds = sorted(first.per_example.keys() & second.per_example.keys())
-    if not seeds or not all(first.per_example[s] and second.per_example[s] for s in seeds):
-        raise AutopeftError(f"runs of trials {first.trial} and {second.trial} cannot be paired example by example")
-    gaps = np.array([np.subtract(first.per_example[s], second.per_example[s]) for s in seeds])
-    mean, examples = float(gaps.mean()), gaps.shape[1]
-    low, high = normal_interval(mean, float(gaps.mean(axis=0).std(ddof=1)) / math.sqrt(examples))
-    half = math.hypot((high - low) / 2, t_half_width([float(gap) for gap in gaps.mean(axis=1)]))
-    return Estimate(mean, mean - half, mean + half, len(seeds), examples)
-
-
-def comparison(first: TrainResult, second: TrainResult) -> str:
-    """`paired_difference` in a sentence."""
-    gap = paired_difference(first, second)
-    verdict = "not distinguishable" if gap.contains_zero else "a real difference"
-    return (
-        f"trial {first.trial} minus trial {second.trial}: {gap.value:+.4f}, 95 % interval {gap.low:+.4f} to {gap.high:+.4f} "
-        f"(paired over {gap.seeds} seeds and {gap.examples} test examples): {verdict}"
-    )

@@ -1,13 +1,13 @@
 """Predicted against measured peak memory of training, on real models.
 
-    python benchmarks/memory.py [--device cuda] [--base BASE] [--runs 40] [--batch-size 16] [--longest 32]
+    python benchmarks/memory.py [--device cuda] [--base BASE] [--runs 60] [--batch-size 16] [--longest 32]
 
 Random configurations of the default space, built as trials build them, and LoRA built by plain peft
-without anything of ours. Each is predicted twice (exact trace, fast model), then trained for two
-steps and measured. Writes results/memory-<model>-<device>.csv beside this file and prints what counts:
-errors relative to what training needs above head-only's peak, rank correlations, and the order of
-pairs that differ by more than 3 %. Also what remains after
-calibration on the first ten runs.
+without anything of ours. Each is predicted three times (the search's exact trace and its fast model, and
+what `autopeft estimate --model` says from the model's config alone), then trained for two steps and
+measured. Writes results/memory-<model>-<device>.csv beside this file and prints what counts: errors
+relative to what training needs above head-only's peak, rank correlations, and the order of pairs that
+differ by more than 3 %. Also what remains after calibration on the first ten runs.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from scipy.stats import spearmanr
 
 from autopeft.data import Splits
 from autopeft.device import device_name, find_precision
+from autopeft.footprint import Footprints, Setting
 from autopeft.memory import MemoryPredictor, calibrate
 from autopeft.meters import measure_peak
 from autopeft.models.head import TaskModel
@@ -52,7 +53,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--base", default=MINILM)
-    parser.add_argument("--runs", type=int, default=40)
+    parser.add_argument("--runs", type=int, default=60)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--longest", type=int, default=32)
     arguments = parser.parse_args()
@@ -95,6 +96,7 @@ def run(base: str, device: torch.device, runs: int, batch_size: int, longest: in
         "longest": longest,
     }
     rows = []
+    footprints, setting = Footprints(base, spec.task.kind), Setting(batch_size, longest, device.type, recipe.precision)
     with tempfile.TemporaryDirectory() as cache:
         predictor = MemoryPredictor(spec, space, recipe, LABELS, Path(cache))
         for number, (built_by, configuration) in enumerate(choose(space, runs)):
@@ -115,6 +117,7 @@ def run(base: str, device: torch.device, runs: int, batch_size: int, longest: in
                     "measured_bytes": measured,
                     "predicted_bytes": exact.peak,
                     "fast_bytes": round(predictor.fast(configuration)),
+                    "estimate_bytes": footprints.trace(configuration, setting).peak,
                     **machine,
                 }
             )
@@ -167,7 +170,7 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[str]:
     """What counts, in words."""
     measured = np.array([float(row["measured_bytes"]) for row in rows])
     lines = []
-    for name in ("predicted_bytes", "fast_bytes"):
+    for name in ("predicted_bytes", "fast_bytes", "estimate_bytes"):
         predicted = np.array([float(row[name]) for row in rows])
         lines.append(f"{name}: {_agreement(predicted, measured)}")
     learnt = calibrate([(float(r["predicted_bytes"]), float(r["measured_bytes"])) for r in rows[:CALIBRATION_RUNS]])

@@ -60,6 +60,7 @@ def small_spec(folder: Path, **settings: Any) -> Path:
         "seeds": {"replicates": 1},
         "device": "cpu",
         "workers": 1,
+        "precision": "fp32",
         "budget": "9trials",
         **settings,
     }

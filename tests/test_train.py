@@ -8,16 +8,18 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from peft import PeftModel
 from safetensors.torch import load_file
 from small import Quiet
 from transformers import AutoModel, AutoTokenizer
 
-from autopeft.errors import AutopeftError
+from autopeft.errors import AutopeftError, SpecError
 from autopeft.models.load import resolve_base
 from autopeft.record import read
 from autopeft.statistics import Estimate
-from autopeft.train import FIRST_SEED, TrainResult, comparison, paired_difference, train
+from autopeft.train import FIRST_SEED, train
+from autopeft.train_result import TrainResult, comparison, note_comparison, paired_difference
 from autopeft.trial import Measurement
 
 
@@ -70,3 +72,43 @@ def test_training_saves_an_adapter_that_plain_peft_loads(small_study: Path, tmp_
     progress = Quiet()
     assert train(record, trial, 2, progress, output=tmp_path) == trained
     assert any("trained before" in line for line in progress.lines)
+
+    note_comparison(trained, trained, tmp_path)
+    merged = train(record, trial, 2, progress, output=tmp_path, merge=True)
+    assert list(merged.merged) == list(trained.tests)
+    assert json.loads((tmp_path / "result.json").read_text("utf-8"))["against"]["difference"]["value"] == 0
+    plain = AutoModel.from_pretrained(merged.merged[FIRST_SEED], dtype=torch.float32).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(plain(**tokens).last_hidden_state, hidden, atol=1e-4, rtol=1e-4)
+    assert (Path(merged.merged[FIRST_SEED]) / "head.safetensors").read_bytes() == (folder / "head.safetensors").read_bytes()
+
+    card = (folder / "README.md").read_text("utf-8")
+    front, body = card.removeprefix("---\n").split("---\n", 1)
+    (said,) = yaml.safe_load(front)["model-index"]
+    assert said["results"][0]["metrics"] == [{"type": "accuracy", "value": round(trained.tests[FIRST_SEED].value, 6)}]
+    assert f"| seed {FIRST_SEED}, this adapter | {100 * trained.tests[FIRST_SEED].value:.1f} % |" in body
+    assert body.count("```python") == 1
+
+
+def test_training_on_other_data(small_study: Path, tmp_path: Path) -> None:
+    """Other names of columns, other labels; the result says so, and does not count as the study's own test."""
+    record = read(small_study)
+    rows = [{"sentence": f"{word} is here", "class": word} for word in ("one", "two", "three") for _ in range(8)]
+    for name in ("train", "validation", "test"):
+        (tmp_path / "other").mkdir(exist_ok=True)
+        (tmp_path / "other" / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    trial = next(t for t in record.trials if t.label == "LoRA r=8 on q,v")
+    trained = train(record, trial, 1, Quiet(), output=tmp_path / "out", epochs=1, data=str(tmp_path / "other"))
+    assert (trained.steps, len(trained.per_example[FIRST_SEED])) == (3, 24)
+    assert trained.data
+    assert json.loads((tmp_path / "out" / f"seed-{FIRST_SEED}" / "head.json").read_text("utf-8"))["labels"] == ["one", "three", "two"]
+    assert "On the test split of" in (tmp_path / "out" / f"seed-{FIRST_SEED}" / "README.md").read_text("utf-8")
+
+
+def test_what_does_not_merge_is_told_before_training(small_study: Path, tmp_path: Path) -> None:
+    record = read(small_study)
+    for label, said in (("bottleneck 64", "serial cannot be folded into the base weights"), ("head only", "nothing to merge")):
+        trial = next(t for t in record.trials if t.label == label)
+        with pytest.raises(SpecError, match=said):
+            train(record, trial, 1, Quiet(), output=tmp_path, merge=True)
+    assert not list(tmp_path.iterdir())

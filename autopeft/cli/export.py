@@ -10,7 +10,7 @@ import typer
 from autopeft.cli import options
 from autopeft.cli.console import Output, verb
 
-To = Annotated[str, typer.Option("--to", help="peft, configuration, transformers, trl, axolotl or llamafactory.")]
+To = Annotated[str, typer.Option("--to", help="peft, configuration, transformers, trl, axolotl, llamafactory or study.")]
 Folder = Annotated[Path | None, typer.Option("--output", help="Folder to write; STUDY/exports/NUMBER-FORMAT by default.")]
 
 
@@ -20,7 +20,7 @@ def export(out: Output, study: options.Study, pick: options.Pick = "best", to: T
 
     peft: adapter_config.json, for plain peft where it is a single peft type. configuration: JSON for
     `autopeft.apply`. transformers, trl: a training script. axolotl, llamafactory: YAML for a single LoRA
-    on a language model.
+    on a language model. study: the whole study in plain files, to warm-start, transfer or train from elsewhere.
     """
     from autopeft import export as exporting
     from autopeft import picks

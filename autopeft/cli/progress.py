@@ -16,6 +16,7 @@ from rich.text import Text
 from autopeft import front
 from autopeft.budget import Budget
 from autopeft.cli.console import printable
+from autopeft.cli.live import GrowingReport, front_plot
 from autopeft.report import words
 from autopeft.report.summary import study_axes
 from autopeft.trial import Trial, TrialState
@@ -28,9 +29,13 @@ FRONT_LINES = 8
 
 
 class Bar:
-    """Draws what `autopeft.coordinator.search` tells: trials, budget used, hypervolume, current front."""
+    """Draws what `autopeft.coordinator.search` tells: trials, budget used, hypervolume, current front.
 
-    def __init__(self, spec: StudySpec, *, quiet: bool) -> None:
+    growing: the report that is written again as trials end; the front is then drawn as a plot too.
+    """
+
+    def __init__(self, spec: StudySpec, *, quiet: bool, growing: GrowingReport | None = None) -> None:
+        self._growing = growing
         self._spec, self._budget, self._quiet = spec, Budget.parse(spec.budget), quiet
         self._console = Console(file=sys.stderr, highlight=False)
         self._live = Live(console=self._console, refresh_per_second=4, transient=True) if self._console.is_terminal and not quiet else None
@@ -72,6 +77,8 @@ class Bar:
         axes = study_axes(record)
         self._hypervolume = f"{axes.hypervolume(front.objective_values(record.trials, record.spec)[1]):.4f}" if axes else ""
         self.say(trial_line(trial, self._spec))
+        if self._growing is not None:
+            self._growing.update(record)
         self._draw()
 
     def _look_at(self, record: StudyRecord) -> None:
@@ -80,7 +87,7 @@ class Bar:
 
     def _draw(self) -> None:
         if self._live is not None:
-            self._live.update(Group(self._status(), *self._front()))
+            self._live.update(Group(self._status(), *self._plot(), *self._front()))
 
     def _share(self) -> float:
         """Of the budget: of trials or of time, whichever is further."""
@@ -102,6 +109,11 @@ class Bar:
             Text(running),
         )
         return line
+
+    def _plot(self) -> list[Text]:
+        if self._growing is None or self._record is None:
+            return []
+        return front_plot(self._record.trials, self._spec, min(self._console.width, 100))
 
     def _front(self) -> list[Text]:
         if self._record is None:

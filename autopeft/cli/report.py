@@ -27,8 +27,13 @@ File = Annotated[Path | None, typer.Option("--output", help="File to write; for 
 Others = Annotated[list[Path] | None, typer.Argument(metavar="[STUDY ...]", help="Further studies, to compare with in one page.")]
 
 
+Random = Annotated[Path | None, typer.Option("--random", metavar="STUDY", help="A random search, to draw its hypervolume beside.")]
+
+
 @verb
-def report(out: Output, study: options.Study, others: Others = None, format_: As = Format.HTML, output: File = None) -> None:
+def report(
+    out: Output, study: options.Study, others: Others = None, format_: As = Format.HTML, output: File = None, random: Random = None
+) -> None:
     """A study's report as HTML, JSON, Markdown or CSV; of several studies one HTML page that compares them.
 
     HTML goes to STUDY/report.html (of several to comparison.html in the first), the others to stdout, unless
@@ -39,10 +44,12 @@ def report(out: Output, study: options.Study, others: Others = None, format_: As
 
     if others and format_ is not Format.HTML:
         raise SpecError(f"several studies are compared in html; --format {format_.value} takes one study")
+    if others and random:
+        raise SpecError("--random takes one study; of several the page draws every hypervolume")
     if others:
         text = reporting.render_together([record.read(folder) for folder in (study, *others)])
     else:
-        text = reporting.render(record.read(study), format_.value)
+        text = reporting.render(record.read(study), format_.value, record.read(random) if random else None)
     if output is None and format_ is Format.HTML:
         output = study / ("comparison.html" if others else "report.html")
     if output is not None:

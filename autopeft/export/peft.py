@@ -54,7 +54,6 @@ def is_plain(configuration: Configuration, shape: ModelShape) -> bool:
 def readme(record: StudyRecord, trial: Trial, needs_autopeft: bool) -> str:
     """What the folder is and how to train from it. Names stand in code, quoted as Python quotes them."""
     model = TASKS[record.spec.task.kind][1]
-    training = record.spec.training
     base = json.dumps(public_name(record) or "the base model's folder")
     first = ["import autopeft  # registers the composition with peft"] if needs_autopeft else []
     return "\n".join(
@@ -74,12 +73,18 @@ def readme(record: StudyRecord, trial: Trial, needs_autopeft: bool) -> str:
             'model = get_peft_model(base, PeftConfig.from_pretrained("this folder"))',
             "```",
             "",
-            f"The search trained it with AdamW, learning rate {trial.configuration.learning_rate:g} (warm-up over "
-            f"{training.warmup_share:.0%} of the steps, then linear to 0), batches of {training.batch_size}, "
-            f"weight decay {training.weight_decay:g}.",
+            f"The search trained it with {recipe_in_words(record, trial)}.",
             *_about_the_head(record),
             "",
         ]
+    )
+
+
+def recipe_in_words(record: StudyRecord, trial: Trial) -> str:
+    training = record.spec.training
+    return (
+        f"AdamW, learning rate {trial.configuration.learning_rate:g} (warm-up over {training.warmup_share:.0%} of the steps, then "
+        f"linear to 0), batches of {training.batch_size}, weight decay {training.weight_decay:g}"
     )
 
 

@@ -12,18 +12,22 @@ from autopeft.record import StudyRecord
 FORMATS = ("html", "json", "md", "csv")
 
 
-def render(record: StudyRecord, format: str = "html") -> str:
-    """The report on `record` as `html`, `json`, `md` or `csv`.
+def render(record: StudyRecord, format: str = "html", random: StudyRecord | None = None, *, growing: bool = False) -> str:
+    """The report on `record` as `html`, `json`, `md` or `csv`; the same record gives the same text.
 
-    The same record gives the same text. Raises AutopeftError for any other format.
+    growing: an HTML page of a study that still runs, which loads itself again every quarter of a minute.
+    random: a random search on the same data, whose hypervolume is drawn beside.
+    Raises AutopeftError for any other format, or where the two do not compare.
     """
     if format not in FORMATS:
         raise AutopeftError(f"report format must be one of {', '.join(FORMATS)}, it is {format!r}{near(format, FORMATS)}")
     from autopeft.report import html, plain
     from autopeft.report.summary import summarise
 
-    summary = summarise(record)
-    renderers = {"html": html.render, "json": plain.render_json, "md": plain.render_markdown, "csv": plain.render_csv}
+    summary = summarise(record, random)
+    if format == "html":
+        return html.render(summary, growing=growing)
+    renderers = {"json": plain.render_json, "md": plain.render_markdown, "csv": plain.render_csv}
     return renderers[format](summary)
 
 

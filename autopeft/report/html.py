@@ -12,6 +12,7 @@ import hashlib
 import json
 import re
 import shlex
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -34,12 +35,13 @@ UNIT = re.compile(r"(?<=\d) (?=%|[kMBT]\b|[kMGT]B\b)")
 """The space between a number and its unit, at which a line must not break."""
 
 
-def render(summary: Summary) -> str:
+def render(summary: Summary, *, growing: bool = False) -> str:
+    """The page; `growing`: one that loads itself again, as its study still runs."""
     shown = page.sections(summary)
     charts = [chart for section in shown for chart in section.charts]
     blocks = {
         "chart-data": {
-            "charts": {chart.name: chart.content for chart in charts},
+            "charts": {chart.name: in_six_digits(chart.content) for chart in charts},
             "hover": {row.number: hover(summary, row) for row in summary.rows},
             "dark": DARK,
             "study": {"folder": shlex.quote(str(summary.record.folder)), "base_parameters": summary.record.shape.total_parameters},
@@ -56,9 +58,11 @@ def render(summary: Summary) -> str:
         trials=trials_table(summary),
         strips=page.strips(summary),
         facts=page.facts(summary),
+        answer=page.answer(summary),
         environment=page.environment(summary),
         commands=page.commands(summary),
         version=__version__,
+        growing=growing,
         placed=lambda row: page.placed(summary, row),
         words=words,
         limits=LIMITS,
@@ -69,7 +73,7 @@ def render(summary: Summary) -> str:
 def render_several(page: Several) -> str:
     """The page on several studies."""
     blocks = {
-        "chart-data": {"charts": {c.name: c.content for c in page.charts}, "hover": {}, "dark": DARK, "study": {}},
+        "chart-data": {"charts": {c.name: in_six_digits(c.content) for c in page.charts}, "hover": {}, "dark": DARK, "study": {}},
         "configurations": [],
         "download-json": {"trials": [], "front": []},
     }
@@ -119,6 +123,15 @@ def policy(scripts: list[str]) -> str:
             "form-action 'none'",
         ]
     )
+
+
+def in_six_digits(content: Any) -> Any:
+    """With every float to six significant digits: no eye sees more, and further ones hang on the machine."""
+    if isinstance(content, float):
+        return float(f"{content:.6g}")
+    if isinstance(content, Mapping):
+        return {name: in_six_digits(value) for name, value in content.items()}
+    return [in_six_digits(value) for value in content] if isinstance(content, list | tuple) else content
 
 
 def embedded(content: Any) -> Markup:

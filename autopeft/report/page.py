@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from autopeft.budget import Budget
 from autopeft.report import words
 from autopeft.report.charts.costs import memory, seconds
 from autopeft.report.charts.curves import loss, rungs
@@ -17,10 +18,13 @@ from autopeft.report.charts.placement import placement
 from autopeft.report.charts.progress import hypervolume, within
 from autopeft.report.charts.replicates import replicates
 from autopeft.report.charts.style import Chart
+from autopeft.report.claims import costs
 from autopeft.report.rows import Row
 from autopeft.report.summary import Summary
-from autopeft.report.tables import Table, baselines_table, reasons_table, shortened
+from autopeft.report.tables import Table, baselines_table, reasons_table, shortened, tests_table
 from autopeft.statistics import Estimate
+from autopeft_searchspace.configuration import ranges
+from autopeft_searchspace.registry import adapter_types
 
 HIDDEN = ("shape", "axes")
 """Parts of the environment that are shown elsewhere."""
@@ -45,11 +49,11 @@ def sections(summary: Summary) -> list[Section]:
     )
     doubt = f"Differences in {summary.quality.title} that seeds and the size of the confirm split can explain are no differences."
     patterns = _some(placement(summary), importance(summary), parallel(summary))
-    defaults, reasons = _filled(baselines_table(summary)), _filled(reasons_table(summary))
+    defaults, reasons, tests = (_filled(made(summary)) for made in (baselines_table, reasons_table, tests_table))
     made = [
         Section("trade-offs", "Trade-offs", trade_offs, tuple(fronts(summary))),
         Section("baselines", "Known defaults", "Trained with the same recipe, judged on the same confirm split.", (), defaults),
-        Section("certainty", "How sure this is", doubt, _some(replicates(summary))),
+        Section("certainty", "How sure this is", doubt, _some(replicates(summary)), tests),
         Section("progress", "Progress", "Would a larger budget have helped?", _some(hypervolume(summary), within(summary))),
         Section("patterns", "What works here", "Where the front puts adapters, and which choices decide.", patterns),
         Section("learning", "Learning", "How trials learnt, and how far a rung can be trusted.", _some(loss(summary), rungs(summary))),
@@ -116,6 +120,38 @@ def strips(summary: Summary) -> list[Strip]:
     return [strip(estimate) for estimate in estimates]
 
 
+def answer(summary: Summary) -> list[str]:
+    """What to train and what that costs, in two sentences; empty where there is nothing to pick from."""
+    if not summary.picks:
+        return []
+    row, record = summary.picks[0].row, summary.record
+    types = adapter_types()
+    adapters = [
+        f"{c.type} {c.size}{_meant(types[c.type].title if c.type in types else '')} in {_layers(c.layers, record.shape.layers)}"
+        for c in row.trial.configuration.components
+    ]
+    what = f"Train trial {row.number}: {words.joined(adapters)}." if adapters else "Train no adapter."
+    cost = f"It costs {costs(record, row)}"
+    if seconds := row.measured("train_seconds"):
+        cost += f", {words.seconds(seconds)} for {record.environment['total_steps']:,} steps on {_device(summary)}"
+    return [what, f"{cost}."]
+
+
+def _meant(title: str) -> str:
+    return f" ({title[0].lower()}{title[1:]})" if title else ""
+
+
+def _layers(layers: tuple[int, ...], whole: int) -> str:
+    if len(layers) == whole:
+        return f"all {whole} layers"
+    return f"layer{'s' if len(layers) > 1 else ''} {ranges(layers).replace(',', ', ')} of {whole}"
+
+
+def _device(summary: Summary) -> str:
+    record = summary.record
+    return str(record.environment.get("environment", {}).get("device_name", record.spec.device))
+
+
 @dataclass(frozen=True)
 class Placed:
     """One adapter of a configuration for the drawing of where it sits. layers: adapted or not, from the input up."""
@@ -137,16 +173,23 @@ def facts(summary: Summary) -> list[tuple[str, str]]:
     record = summary.record
     states = [f"{n} {state.value.lower().replace('_', ' ')}" for state, n in summary.states.items()]
     counts = record.environment.get("data", {}).get("counts", {})
-    device = record.environment.get("environment", {}).get("device_name", record.spec.device)
     made = [
         ("model", f"{record.spec.model.base}, {words.count(record.shape.total_parameters)} parameters, {record.shape.layers} layers"),
         ("task", f"{record.spec.task.kind.replace('_', ' ')}, {summary.quality.title} ({summary.quality.better})"),
         ("data", ", ".join(f"{n:,} {split}" for split, n in counts.items() if n)),
-        ("trials", f"{len(summary.rows)}: {', '.join(states)}" if states else "none"),
-        ("budget", f"{record.spec.budget}; used {words.seconds(summary.seconds)}"),
-        ("device", str(device)),
+        ("trials", f"{len(summary.rows)} ({', '.join(states)})" if states else "none"),
+        ("budget", f"{_budget(Budget.parse(record.spec.budget))}; used {words.seconds(summary.seconds)}"),
+        ("device", _device(summary)),
     ]
     return [(name, value) for name, value in made if value]
+
+
+def _budget(budget: Budget) -> str:
+    """`24 trials or 8 min`."""
+    parts = [words.plural(budget.trials, "trial")] if budget.trials else []
+    parts += [words.seconds(budget.seconds)] if budget.seconds else []
+    parts += [f"{budget.gpu_hours:g} GPU hours"] if budget.gpu_hours else []
+    return " or ".join(parts)
 
 
 def environment(summary: Summary) -> list[tuple[str, str]]:

@@ -13,6 +13,18 @@ from dataclasses import dataclass
 from autopeft.record import StudyRecord
 from autopeft.report import words
 from autopeft.report.certainty import Smaller, smaller_one
+from autopeft.report.claims import (
+    Claim,
+    beaten_on_test,
+    best_default,
+    claims_of,
+    costs,
+    sizes,
+    start_of,
+    test_in_words,
+    trains_head,
+    with_interval,
+)
 from autopeft.report.rows import Comparison, Row, compare
 from autopeft.statistics import Estimate
 from autopeft.trial import TrialState
@@ -38,6 +50,7 @@ class Pick:
 
     over_head, against_best: None where it is that trial itself, or where there is nothing to compare.
     smaller: a clearly smaller trial that cannot be told from it, where there is one.
+    claims: what `sentence` says beside numbers of its own, one by one, and the test split where it was seen.
     command: trains it in full; safe to paste into a POSIX shell.
     """
 
@@ -49,6 +62,7 @@ class Pick:
     against_best: Comparison | None
     smaller: Smaller | None
     sentence: str
+    claims: tuple[Claim, ...]
     command: str
 
     @property
@@ -63,7 +77,7 @@ class Pick:
 
 @dataclass(frozen=True)
 class Verdict:
-    """headline: the answer in one line. text: one to three sentences.
+    """headline: the answer in one line. text: some sentences. remarks: those of them that no pick's claims say.
 
     picks: the one to start with first; head only is among them where it is as good as anything found.
     head_is_enough: no pick is distinguishably better than training the task head alone.
@@ -71,35 +85,48 @@ class Verdict:
 
     headline: str
     text: tuple[str, ...]
+    remarks: tuple[str, ...]
     picks: tuple[Pick, ...]
     head_is_enough: bool
 
 
 def judge(record: StudyRecord, rows: Sequence[Row], chosen: Mapping[str, int]) -> Verdict:
     """The verdict on a study. chosen: name of a pick -> trial number; may be empty."""
+    metric = record.spec.quality
     by_number = {row.number: row for row in rows}
     head = by_number[record.head_only.number] if record.head_only else None
     head = head if head and head.quality else None
     best = by_number[chosen["best"]] if "best" in chosen else None
     if best is None:
-        return Verdict("Nothing to pick from yet", (_nothing(rows),), (), False)
+        return Verdict("Nothing to pick from yet", (_nothing(rows),), (_nothing(rows),), (), False)
     names: dict[int, list[str]] = {}
     for name in (name for name in TITLES if name in chosen):
         names.setdefault(chosen[name], []).append(name)
     picks = [_pick(record, tuple(own), by_number[number], head, best, rows) for number, own in names.items()]
     adapted = any(row.quality and row.trial.configuration.components for row in rows)
     enough = head is not None and adapted and not any(pick.over_head and pick.over_head.is_better for pick in picks)
+    enough = enough and not (head and beaten_on_test(record, head))
     if enough and head and head.number not in names:
         picks.append(_pick(record, (HEAD_ONLY,), head, head, best, rows))
     first = recommended(picks, head if enough else None)
     picks.sort(key=lambda pick: pick is not first)
     if not adapted:
-        headline, text = "No adapter has been measured yet", [f"So far: {picks[0].sentence}"]
+        headline, text, remarks = "No adapter has been measured yet", [f"So far: {picks[0].sentence}"], list[str]()
+    elif enough and head:
+        headline, remarks = _enough(record, picks, head)
+        text = list(remarks)
     else:
-        headline, text = _enough(record, picks, head) if enough and head else _worth_it(record, picks, rows)
+        headline, text, remarks = _worth_it(record, picks, rows)
+    if tested := record.tested(first.row.number):
+        text.append(f"On the test split, {test_in_words(record, by_number, tested)}.")
+    if head and not enough and (beaten := beaten_on_test(record, head)) and beaten.difference and beaten.against in by_number:
+        lost = words.difference(metric, beaten.difference)
+        remarks.append(f"On the test split {start_of(record)} differs from {by_number[beaten.against].title} by {lost}.")
+        text.append(remarks[-1])
     if any(pick.split == "search" for pick in picks):
-        text.append("Not all of this is confirmed: numbers of the search split read too high, as they chose the trial.")
-    return Verdict(headline, tuple(text), tuple(picks), enough)
+        remarks.append("Not all of this is confirmed: numbers of the search split read too high, as they chose the trial.")
+        text.append(remarks[-1])
+    return Verdict(headline, tuple(text), tuple(remarks), tuple(picks), enough)
 
 
 def recommended(picks: Sequence[Pick], head: Row | None) -> Pick:
@@ -118,8 +145,9 @@ def _pick(record: StudyRecord, names: tuple[str, ...], row: Row, head: Row | Non
     against_best = compare(metric, row, best) if best.number != row.number else None
     smaller = smaller_one(record, row, rows)
     sentence = _sentence(record, row, quality, split, over_head, against_best, smaller)
+    claims = claims_of(record, row, rows, over_head, against_best, smaller)
     command = f"autopeft train {shlex.quote(str(record.folder))} --pick {names[0]}"
-    return Pick(names, row, quality, split, over_head, against_best, smaller, sentence, command)
+    return Pick(names, row, quality, split, over_head, against_best, smaller, sentence, claims, command)
 
 
 def _sentence(
@@ -137,7 +165,7 @@ def _sentence(
     text = f"trial {row.number} ({row.configuration}) reaches {words.measured(metric, quality.value)} on the {split} split ({interval})"
     text += f" with {costs(record, row)}"
     if over_head:
-        text += f"; against {_start(record)} {over_head.in_words}"
+        text += f"; against {start_of(record)} {over_head.in_words}"
     if against_best:
         text += f"; against the best pick {against_best.in_words}"
     if smaller:
@@ -146,15 +174,6 @@ def _sentence(
         text += f". Trial {smaller.row.number} ({smaller.row.title}) has {fewer} times fewer parameters and "
         text += f"cannot be told from it: {difference}"
     return f"{text}."
-
-
-def costs(record: StudyRecord, row: Row) -> str:
-    """`74 k trainable parameters (0.32 % of the base model) and 318 MB peak training memory`."""
-    share = row.parameters / record.shape.total_parameters
-    text = f"{words.count(row.parameters)} trainable parameters" + (f" ({words.share(share)} of the base model)" if share else "")
-    if memory := row.trial.computed.get("peak_memory_bytes"):
-        text += f" and {words.bytes_(memory)} peak training memory"
-    return text
 
 
 def _nothing(rows: Sequence[Row]) -> str:
@@ -170,8 +189,8 @@ def _nothing(rows: Sequence[Row]) -> str:
 def _enough(record: StudyRecord, picks: Sequence[Pick], head: Row) -> tuple[str, list[str]]:
     metric = record.spec.quality
     own = next(pick for pick in picks if pick.row.number == head.number)
-    start = _start(record)
-    text = [f"{start[0].upper()}{start[1:]} reaches {_with_interval(metric, own.quality)} without a single adapter weight."]
+    start = start_of(record)
+    text = [f"{start[0].upper()}{start[1:]} reaches {with_interval(metric, own.quality)} without a single adapter weight."]
     others = [pick for pick in picks if pick.over_head]
     if not others:
         text.append("No adapter that was tried is better.")
@@ -182,55 +201,26 @@ def _enough(record: StudyRecord, picks: Sequence[Pick], head: Row) -> tuple[str,
         text.append(f"The best adapter, trial {leader.row.number} ({leader.row.title}), differs by {words_}: not distinguishable.")
     short = start.replace("task ", "")
     text.append(f"Start with {short}; an adapter has to earn its place here with more training data or steps.")
-    return f"{'Train' if _trains_head(record) else 'Use'} {start}: no adapter found is distinguishably better", text
+    return f"{'Train' if trains_head(record) else 'Use'} {start}: no adapter found is distinguishably better", text
 
 
-def _trains_head(record: StudyRecord) -> bool:
-    """A language model without an adapter has nothing to train."""
-    return record.spec.task.kind != "causal_lm"
-
-
-def _start(record: StudyRecord) -> str:
-    """What stands there without any adapter."""
-    return "the task head alone" if _trains_head(record) else "the base model as it is"
-
-
-def _worth_it(record: StudyRecord, picks: Sequence[Pick], rows: Sequence[Row]) -> tuple[str, list[str]]:
+def _worth_it(record: StudyRecord, picks: Sequence[Pick], rows: Sequence[Row]) -> tuple[str, list[str], list[str]]:
+    """Headline, text, and what of the text no claim of a pick says."""
     metric = record.spec.quality
     chosen = picks[0]
     share = chosen.row.parameters / record.shape.total_parameters
     headline = f"{words.measured(metric, chosen.quality.value)} by training {words.share(share)} of the weights"
     text = [
-        f"Train trial {chosen.row.number} ({chosen.row.title}): {_with_interval(metric, chosen.quality)} with {costs(record, chosen.row)}."
+        f"Train trial {chosen.row.number} ({chosen.row.title}): {with_interval(metric, chosen.quality)} with {costs(record, chosen.row)}."
     ]
     if chosen.over_head:
-        training = "training " if _trains_head(record) else ""
-        text.append(f"Against {training}{_start(record)}: {chosen.over_head.in_words}.")
-    default = _best_default(record, rows)
+        training = "training " if trains_head(record) else ""
+        text.append(f"Against {training}{start_of(record)}: {chosen.over_head.in_words}.")
+    default = best_default(record, rows)
+    remarks = []
     if default and default.number == chosen.row.number:
-        text.append("It is one of the known defaults: nothing that the search found is distinguishably better.")
+        remarks.append("It is one of the known defaults: nothing that the search found is distinguishably better.")
+        text += remarks
     elif default and (against := compare(metric, chosen.row, default)):
-        text.append(f"Against the best known default, {default.title}: {against.in_words}{_sizes(chosen.row, default)}.")
-    return headline, text
-
-
-def _sizes(row: Row, default: Row) -> str:
-    """How many times larger or smaller, where that is worth a word."""
-    if not row.parameters or not default.parameters or 0.95 < row.parameters / default.parameters < 1.05:
-        return ""
-    smaller = row.parameters < default.parameters
-    ratio = default.parameters / row.parameters if smaller else row.parameters / default.parameters
-    return f"; it has {words.times(ratio)} times {'fewer' if smaller else 'more'} parameters than that default"
-
-
-def _best_default(record: StudyRecord, rows: Sequence[Row]) -> Row | None:
-    """The baseline with an adapter that is best on the confirm split (search split where not confirmed)."""
-    found = [(row, row.confirm or row.quality) for row in rows if row.is_baseline and row.trial.configuration.components]
-    known = [(row, estimate.value) for row, estimate in found if estimate]
-    highest = record.spec.objectives[0].direction == "maximize"
-    return max(known, key=lambda pair: pair[1] if highest else -pair[1], default=(None, 0.0))[0]
-
-
-def _with_interval(metric: str, estimate: Estimate) -> str:
-    interval = f" ({words.interval(metric, estimate)})" if estimate.has_interval else ""
-    return f"{words.measured(metric, estimate.value)}{interval}"
+        text.append(f"Against the best known default, {default.title}{sizes(chosen.row, default)}: {against.in_words}.")
+    return headline, text, remarks

@@ -113,6 +113,11 @@ def _in_brief(configuration: Configuration) -> str:
     return " + ".join(f"{c.type} {c.size} in layers {ranges(c.layers)}" for c in adapters) or "head only"
 
 
+def is_better(metric: str, difference: Estimate) -> bool:
+    """Whether the whole interval of a difference in `metric` lies on the better side of 0."""
+    return difference.low > 0 if DIRECTIONS[metric] == "maximize" else difference.high < 0
+
+
 @dataclass(frozen=True)
 class Comparison:
     """How a trial differs from another: estimate is this minus other, in the metric's own direction."""
@@ -124,7 +129,7 @@ class Comparison:
     @property
     def is_better(self) -> bool:
         """The whole interval lies on the better side of 0."""
-        return self.estimate.low > 0 if DIRECTIONS[self.metric] == "maximize" else self.estimate.high < 0
+        return is_better(self.metric, self.estimate)
 
     @property
     def distinguishable(self) -> bool:

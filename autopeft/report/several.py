@@ -16,7 +16,7 @@ from autopeft.record import StudyRecord
 from autopeft.report import words
 from autopeft.report.charts.style import DASHES, SERIES, SHAPES, Chart, layout, safe, scale, scatter, wrapped
 from autopeft.report.rows import Row
-from autopeft.report.summary import Summary, study_axes, summarise
+from autopeft.report.summary import Summary, difference, study_axes, summarise
 from autopeft.report.tables import Cell, Column, Table, front_table, table, value_cell
 from autopeft.trial import Curve
 
@@ -42,11 +42,11 @@ def compare_studies(records: Sequence[StudyRecord]) -> Several:
     first and those of the same metric and data; the rest are told in the table and in a notice."""
     summaries = [summarise(record) for record in records]
     names = _names(summaries)
-    alike = [(name, s) for name, s in zip(names, summaries, strict=True) if not _difference(summaries[0], s)]
+    alike = [(name, s) for name, s in zip(names, summaries, strict=True) if not difference(summaries[0].record, s.record)]
     notices = [
         f"{name} is not drawn beside {names[0]}: {why}."
         for name, s in zip(names, summaries, strict=True)
-        if (why := _difference(summaries[0], s))
+        if (why := difference(summaries[0].record, s.record))
     ]
     axes = study_axes(records[0])
     curves = [(name, s, fronts.progress(s.record.trials, s.record.spec, axes)) for name, s in alike] if axes else []
@@ -59,14 +59,6 @@ def compare_studies(records: Sequence[StudyRecord]) -> Several:
 def _names(summaries: Sequence[Summary]) -> list[str]:
     given = [s.record.spec.name for s in summaries]
     return [name if given.count(name) == 1 else f"{name} ({s.record.folder})" for name, s in zip(given, summaries, strict=True)]
-
-
-def _difference(first: Summary, other: Summary) -> str:
-    """Why qualities of the two do not compare, "" where they do."""
-    if first.quality.name != other.quality.name:
-        return f"it measures {other.quality.title} and not {first.quality.title}"
-    one, two = (s.record.environment.get("data", {}).get("sha256") for s in (first, other))
-    return "" if one == two else "it was judged on other data"
 
 
 def _objectives(summary: Summary) -> list[str]:

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from autopeft import front as fronts
+from autopeft.errors import AutopeftError
 from autopeft.record import StudyRecord
+from autopeft.report import words
 from autopeft.report.certainty import front_probabilities
 from autopeft.report.picks import Pick, Verdict, judge
 from autopeft.report.rows import Comparison, ObjectiveView, Row, compare, known, make_row, objective_views, seed_spread
@@ -42,6 +44,7 @@ class Summary:
     """front: by rising number of parameters. chosen: name of a pick -> trial number. probability: of being
     on the front, of complete trials.
 
+    random: progress of a random search on this study's axes, empty where none was given.
     baselines: in the order in which they ran, with how the best pick differs from each.
     """
 
@@ -56,6 +59,7 @@ class Summary:
     rungs: tuple[RungTrust, ...]
     memory: MemoryFit
     probability: Mapping[int, float]
+    random: tuple[Curve, ...] = ()
 
     @property
     def quality(self) -> ObjectiveView:
@@ -93,9 +97,14 @@ class Summary:
         return next(row for row in self.rows if row.number == number)
 
 
-def summarise(record: StudyRecord) -> Summary:
-    """Everything that a report on `record` says. Studies that still run or have no usable trial are fine."""
+def summarise(record: StudyRecord, random: StudyRecord | None = None) -> Summary:
+    """Everything that a report on `record` says. Studies that still run or have no usable trial are fine.
+
+    random: a random search to show its progress beside. AutopeftError where the two do not compare.
+    """
     axes = study_axes(record)
+    if random and (why := difference(record, random)):
+        raise AutopeftError(f"the hypervolume of {random.folder} does not stand beside that of {record.folder}: {why}")
     chosen = fronts.picks(record.trials, record.spec, axes) if axes else {}
     on_front = set(fronts.front_numbers(record.trials, record.spec))
     spread = seed_spread(record)
@@ -117,7 +126,16 @@ def summarise(record: StudyRecord) -> Summary:
         rungs=_rungs(record),
         memory=_memory(rows),
         probability=front_probabilities(record, rows),
+        random=fronts.progress(random.trials, record.spec, axes) if random and axes else (),
     )
+
+
+def difference(first: StudyRecord, other: StudyRecord) -> str:
+    """Why qualities of the two do not compare, "" where they do."""
+    if first.spec.quality != other.spec.quality:
+        return f"it measures {words.name(other.spec.quality)} and not {words.name(first.spec.quality)}"
+    one, two = (record.environment.get("data", {}).get("sha256") for record in (first, other))
+    return "" if one == two else "it was judged on other data"
 
 
 def study_axes(record: StudyRecord) -> fronts.Axes | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from autopeft.front import sign
 from autopeft.report import words
 from autopeft.report.rows import Row
 from autopeft.report.summary import Summary
@@ -128,6 +129,42 @@ def baselines_table(summary: Summary) -> Table:
             ]
         )
     return table(f"Known defaults: {summary.quality.title} on the confirm split", columns, rows)
+
+
+def tests_table(summary: Summary) -> Table:
+    """Trials that `autopeft train` trained in full, on the test split, best first."""
+    metric, record = summary.quality.name, summary.record
+    columns = [
+        Column("trial", numeric=True),
+        Column("configuration"),
+        Column("parameters", numeric=True),
+        Column("steps", numeric=True),
+        Column("seeds", numeric=True),
+        Column(summary.quality.title, numeric=True),
+        Column("95 % interval"),
+        Column("difference, in pairs"),
+    ]
+    found = [(row, tested) for row in summary.rows if (tested := record.tested(row.number))]
+    found.sort(key=lambda pair: -sign(metric) * pair[1].estimate.value)
+    rows = []
+    for row, tested in found:
+        gap = tested.difference
+        said = "–" if gap is None or tested.against is None else f"{words.difference(metric, gap)} against trial {tested.against}"
+        same = gap is not None and gap.contains_zero
+        rows.append(
+            [
+                number_cell(row),
+                Cell(row.title),
+                value_cell("trainable_parameters", row.parameters),
+                Cell(f"{tested.steps:,}", tested.steps),
+                Cell(str(tested.estimate.seeds), tested.estimate.seeds),
+                value_cell(metric, tested.estimate.value),
+                Cell(words.interval(metric, tested.estimate)),
+                Cell(f"{said}: not distinguishable" if same else said, mark=mark_of(not same)),
+            ]
+        )
+    said = f"Trained in full, with seeds that the search did not use: {summary.quality.title} on the test split"
+    return table(said, columns, rows)
 
 
 def reasons_table(summary: Summary) -> Table:

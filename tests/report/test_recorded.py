@@ -9,7 +9,7 @@ from autopeft import report
 from autopeft.record import read
 
 ROOT = Path(__file__).resolve().parents[2]
-KEPT = ("study.yaml", "observations.csv", "environment.json")
+KEPT = ("study.yaml", "observations.csv", "environment.json", "tests.json")
 
 
 @pytest.mark.parametrize("name", sorted(folder.name for folder in (ROOT / "reports").iterdir() if folder.is_dir()))

@@ -107,7 +107,7 @@ def _pair(summary: Summary, x: ObjectiveView, y: ObjectiveView, *, wide: bool) -
             name="picks",
             mode="markers+text",
             text=[f"<b>{label}</b>" for label in labels],
-            textposition="top left" if y is summary.quality else "bottom right",
+            textposition=[f"{'top' if y is summary.quality else 'bottom'} {_side(p[0], across, seen[x.name])}" for p in places],
             textfont={"color": INK, "size": 12.5},
             marker={"size": 20, "symbol": "circle-open", "color": GREEN, "line": {"width": 2.5, "color": GREEN}},
             hoverinfo="skip",
@@ -127,6 +127,12 @@ def _pair(summary: Summary, x: ObjectiveView, y: ObjectiveView, *, wide: bool) -
         wide=wide,
         height=520 if wide else 430,
     )
+
+
+def _side(place: float | None, across: Scale, seen: Sequence[float | None]) -> str:
+    """Where a label has room: to the inside."""
+    known = [at for v in seen if (at := across.at(v)) is not None]
+    return "left" if place is not None and 2 * place > min(known) + max(known) else "right"
 
 
 def _value(summary: Summary, row: Row, objective: ObjectiveView) -> float | None:

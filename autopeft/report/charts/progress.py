@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from autopeft.report import words
-from autopeft.report.charts.style import BLUE, DASHES, SERIES, SHAPES, SOFT, Chart, axis, layout, scale, scatter
+from autopeft.report.charts.style import BLUE, DASHES, RED, SERIES, SHAPES, SOFT, Chart, axis, layout, scale, scatter
 from autopeft.report.summary import Summary
 from autopeft.report.tables import Cell, Column, Table, table, value_cell
 from autopeft.trial import Curve, Origin
@@ -16,12 +16,23 @@ DRAWN = 400
 """Points of a line, at most."""
 
 
+class Line(NamedTuple):
+    """values: after each of `points`."""
+
+    name: str
+    points: Sequence[Curve]
+    values: Sequence[float | None]
+    colour: str
+
+
 def hypervolume(summary: Summary) -> Chart | None:
     points = _spread(summary.progress, DRAWN)
     if not points:
         return None
     last = points[-1]
-    content = _against_both(points, {"hypervolume": [p.hypervolume for p in points]}, [BLUE], "hypervolume")
+    random = _spread(summary.random, DRAWN)
+    drawn = [("this search" if random else "hypervolume", points, BLUE), *([("random search", random, RED)] if random else [])]
+    content = _against_both([Line(name, of, [p.hypervolume for p in of], colour) for name, of, colour in drawn], "hypervolume")
     finished = [row for row in summary.rows if row.trial.state.finished]
     before = next((i for i, row in enumerate(finished) if row.trial.origin is Origin.SAMPLER), 0)
     layout_ = content["layout"]
@@ -31,11 +42,22 @@ def hypervolume(summary: Summary) -> Chart | None:
         "Progress of the front",
         "Hypervolume is the share of the space between head only at the price of full fine-tuning and a perfect, free model "
         "that the front covers. Flat to the right: more trials bought little."
-        + (f" The first {before} trials are known defaults and a spread-out design; from there on the sampler chose." if before else ""),
-        f"Line chart of the hypervolume after each of {len(summary.progress)} finished trials; it ends at {last.hypervolume:.4f}.",
+        + (f" The first {before} trials are known defaults and a spread-out design; from there on the sampler chose." if before else "")
+        + _beside_random(summary),
+        f"Line chart of the hypervolume after each of {len(summary.progress)} finished trials; it ends at {last.hypervolume:.4f}."
+        + _beside_random(summary),
         content,
         _table(summary, points),
     )
+
+
+def _beside_random(summary: Summary) -> str:
+    """Both at the number of trials that both have."""
+    number = min(len(summary.random), len(summary.progress))
+    if not number:
+        return ""
+    own, its = (of[number - 1].hypervolume for of in (summary.progress, summary.random))
+    return f" After {number} trials: {own:.4f} here, {its:.4f} by random search."
 
 
 def within(summary: Summary) -> Chart | None:
@@ -45,26 +67,28 @@ def within(summary: Summary) -> Chart | None:
         return None
     metric = summary.quality.name
     drawn = scale(metric, [])
-    lines = {f"up to {_size(size)} parameters".replace(".0 ", " "): [drawn.at(p.within[size]) for p in points] for size in sizes}
+    lines = [
+        Line(f"up to {_size(size)} parameters", points, [drawn.at(p.within[size]) for p in points], SERIES[i % len(SERIES)])
+        for i, size in enumerate(sizes)
+    ]
     reached = ", ".join(f"{words.value(metric, points[-1].within[size])} within {_size(size)}" for size in sizes)
     return Chart(
         "within",
         f"Best {summary.quality.title} within a size",
         "Hypervolume favours tiny adapters; this is what a fixed number of trainable parameters buys.",
         f"Step lines of the best {summary.quality.title} so far among configurations up to a number of parameters; at the end {reached}.",
-        _against_both(points, lines, [SERIES[i % len(SERIES)] for i in range(len(lines))], drawn.axis["title"]),
+        _against_both(lines, drawn.axis["title"]),
         _table(summary, points),
     )
 
 
-def _against_both(points: tuple[Curve, ...], lines: Mapping[str, Sequence[float | None]], colours: list[str], title: str) -> dict[str, Any]:
+def _against_both(lines: Sequence[Line], title: str) -> dict[str, Any]:
     """Two panels with one vertical axis: against finished trials and against minutes."""
     data = []
-    minutes = [p.seconds / 60 for p in points]
-    for i, (name, values) in enumerate(lines.items()):
-        look = {"color": colours[i], "width": 2.5, "shape": "hv", "dash": DASHES[i % len(DASHES)]}
-        end = {"color": colours[i], "size": [0] * (len(points) - 1) + [10], "symbol": SHAPES[i], "opacity": 1}
-        for number, x in enumerate(([float(p.trials) for p in points], minutes)):
+    for i, (name, points, values, colour) in enumerate(lines):
+        look = {"color": colour, "width": 2.5, "shape": "hv", "dash": DASHES[i % len(DASHES)]}
+        end = {"color": colour, "size": [0] * (len(points) - 1) + [10], "symbol": SHAPES[i], "opacity": 1}
+        for number, x in enumerate(([float(p.trials) for p in points], [p.seconds / 60 for p in points])):
             after = "%{x:.1f} min" if number else "%{x} trials"
             data.append(
                 scatter(

@@ -163,6 +163,9 @@ class StudySpec(Part):
     workers: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
         "auto", description="trials at once on each device; auto is one on a GPU and up to four on a CPU, as cores and memory allow"
     )
+    share_frozen_layers: bool = Field(
+        True, description="keep what the layers below the first adapted one compute and share it between trials; numbers are the same"
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto is bf16 where the device does it well")
 
     @model_validator(mode="after")

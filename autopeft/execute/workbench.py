@@ -22,11 +22,12 @@ from autopeft.adapter_files import save_adapter
 from autopeft.baselines import REFERENCE, baselines
 from autopeft.batches import training_batches
 from autopeft.data import read_data
-from autopeft.device import autocast, environment, find_attention, find_device, find_precision
+from autopeft.device import autocast, environment, find_attention, find_device, find_precision, free_memory_bytes
+from autopeft.execute.frozen import SHARE_OF_MEMORY, FrozenLayers, untouched_layers
 from autopeft.layerwise import LayerStrategy, make_strategy
 from autopeft.meters import measure_peak
 from autopeft.models.load import load_task_model, load_tokenizer
-from autopeft.models.roles import find_shape
+from autopeft.models.roles import find_shape, transformer_blocks
 from autopeft.objectives import Run, measured
 from autopeft.spec import StudySpec
 from autopeft.tasks import Predictions, task_for
@@ -64,6 +65,8 @@ class Workbench:
         self.train_set = self.encode(self.splits.train)
         self.search_set = self.encode(self.splits.search)
         self.confirm_set = self.encode(self.splits.confirm)
+        self.blocks = transformer_blocks(self.model.backbone, self.shape)
+        self.frozen = FrozenLayers(int(SHARE_OF_MEMORY * free_memory_bytes()))
         self.strategy: LayerStrategy | None = None
 
     def encode(self, examples: Sequence[Any]) -> Any:
@@ -223,16 +226,17 @@ class Workbench:
         try:
             self._build(trial.configuration, trial.seed)
             batches = self._batches(recipe, trial.seed)
-            train(
-                self.model,
-                lambda step: self._loss(batches[step]),
-                recipe,
-                trial.configuration.learning_rate,
-                trial.rungs,
-                measure,
-                lambda progress: at_step(progress.step, progress.losses[-1][1]),
-                self.strategy,
-            )
+            with self.frozen.below(self.model, self.blocks, self._untouched_layers()):
+                train(
+                    self.model,
+                    lambda step: self._loss(batches[step]),
+                    recipe,
+                    trial.configuration.learning_rate,
+                    trial.rungs,
+                    measure,
+                    lambda progress: at_step(progress.step, progress.losses[-1][1]),
+                    self.strategy,
+                )
             if not stopped_at:
                 at_end(self)
             state, reason = TrialState.COMPLETE, ""
@@ -264,7 +268,8 @@ class Workbench:
             stored = save_adapter(self.model, trial.configuration, Path(trial.save_to)) if trial.save_to else None
             run = Run(progress.ends, stored, lambda: self._peak(recipe))
             measurements.update(self.strategy.measurements() if self.strategy else {})
-            values = ((objective, objective.measure(run)) for objective in measured().values())
+            with self.frozen.pause():
+                values = [(objective, objective.measure(run)) for objective in measured().values()]
             measurements.update({o.name: Measurement(value, o.unit) for o, value in values if value is not None})
         return Observation(
             key=trial.configuration.key,
@@ -280,8 +285,15 @@ class Workbench:
         """The longest training examples there are."""
         return sorted(range(len(self.train_set)), key=lambda i: -self.train_set[i].length)[: self.spec.training.batch_size]
 
+    def _untouched_layers(self) -> int:
+        """Layers whose work the running trial can share with others: those below the first adapted one, where
+        nothing random happens in them and no strategy changes them."""
+        if self.strategy or self.spec.training.base_dropout or not self.spec.share_frozen_layers:
+            return 0
+        return untouched_layers(self.model.adapter_parameters(), self.blocks)
+
     def _peak(self, recipe: Recipe) -> int:
-        """Peak memory of training steps on the reference batch.
+        """Peak memory of training steps on the reference batch, without what is shared.
 
         The steps have a learning rate of zero, so that the model stays as it is.
         """

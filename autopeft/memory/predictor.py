@@ -18,6 +18,7 @@ from autopeft.data import Splits
 from autopeft.device import autocast
 from autopeft.layerwise import make_strategy
 from autopeft.memory.model import TRAINED_BYTES, Features, MemoryModel, Spots, block_features, blocks_of
+from autopeft.models.roles import transformer_blocks
 from autopeft.spec import StudySpec
 from autopeft.tasks import Encoded, Task, task_for
 from autopeft.tracing import MemoryEstimate, Trace, trace_step
@@ -129,7 +130,7 @@ class MemoryPredictor:
             self._loaded = task_for(self.spec.task, _stand_in(self._labels)), load_tokenizer(self.spec.model, self._folder)
         task, tokenizer = self._loaded
         model = load_task_model(self.spec, task, self._folder, tokenizer, weights=False, attention=self.recipe.attention)
-        blocks = _blocks(model, self.space) if spans else []
+        blocks = transformer_blocks(model.backbone, self.space.shape) if spans else []
         held = 0
         if configuration is None:
             model.requires_grad_(True)
@@ -260,15 +261,6 @@ def _reference_loss(task: Task, model: TaskModel, recipe: Recipe) -> Callable[[]
 def _stand_in(labels: Sequence[str]) -> Splits:
     """Data that a task can be made from, where only its kind and labels matter."""
     return Splits(({"label": 0.0}, {"label": 1.0}), (), (), (), tuple(labels), "")
-
-
-def _blocks(model: TaskModel, space: Space) -> list[nn.Module]:
-    """The transformer blocks, by the paths of their modules: `encoder.layer.3.attention...`."""
-    paths = [
-        modules[layer].path.split(".") for layer in range(space.shape.layers) for modules in [next(iter(space.shape.modules.values()))]
-    ]
-    depth = next(i for i, part in enumerate(paths[0]) if part.isdigit())
-    return [model.backbone.base_model.get_submodule(".".join(path[: depth + 1])) for path in paths]
 
 
 def _key(configuration: Configuration) -> str:

@@ -83,6 +83,13 @@ def _linear_shape(block: nn.Module, path: str, name: str, size: tuple[int, int])
     return LinearShape(f"{path}.{name}", *size, bias=module.bias is not None, transposed=isinstance(module, Conv1D))
 
 
+def transformer_blocks(backbone: PreTrainedModel, shape: ModelShape) -> list[nn.Module]:
+    """The blocks that `shape` describes, by the paths of their modules: `encoder.layer.3.attention...`."""
+    paths = [module.path.split(".") for module in next(iter(shape.modules.values()))]
+    depth = next(i for i, part in enumerate(paths[0]) if part.isdigit())
+    return [backbone.base_model.get_submodule(".".join(path[: depth + 1])) for path in paths]
+
+
 def _norms(block: nn.Module, path: str) -> tuple[NormShape, ...]:
     """Modules of a block whose class is called a norm and that have a vector of weights."""
     found = []

@@ -1,5 +1,6 @@
 """A trained adapter on disk: what peft saves, the task head beside it, and how to use them.
 
+base_model/                                      the base model, where training changed that (LISA, Light-PEFT)
 adapter_config.json, adapter_model.safetensors   as peft writes them (none for head only)
 head.safetensors, head.json                      the task head (none for causal language models)
 configuration.json                               for `autopeft.apply`
@@ -14,15 +15,19 @@ from pathlib import Path
 
 from peft import PeftModel
 
+from autopeft.layerwise import LayerStrategy
+from autopeft.layerwise.base_files import FOLDER
 from autopeft.models.head import TaskModel
 from autopeft_searchspace.configuration import Configuration
+from autopeft_searchspace.strategies import strategy_type
 from autopeft_searchspace.tuners.composition import CompositionConfig
 
 CLASSES = {"mean": "AutoModel", "own": "AutoModelForSequenceClassification", "causal_lm": "AutoModelForCausalLM"}
 
 
-def save_adapter(model: TaskModel, configuration: Configuration, folder: Path) -> int:
-    """Write adapter, head, configuration and README; returns the bytes that the adapter's weights take.
+def save_adapter(model: TaskModel, configuration: Configuration, folder: Path, strategy: LayerStrategy | None = None) -> int:
+    """Write adapter, head, configuration and README, and the base model where the strategy changed it; returns
+    the bytes that the weights of the adapter, or of that base model, take.
 
     The folder appears complete or not at all.
     """
@@ -34,6 +39,9 @@ def save_adapter(model: TaskModel, configuration: Configuration, folder: Path) -
         model.backbone.save_pretrained(str(partial), safe_serialization=True)
         stored = (partial / "adapter_model.safetensors").stat().st_size
     model.save_head(partial)
+    if strategy:
+        strategy.save(partial / FOLDER)
+        stored += sum(file.stat().st_size for file in (partial / FOLDER).glob("*.safetensors"))
     (partial / "configuration.json").write_text(json.dumps(configuration.to_json(), indent=1), encoding="utf-8")
     (partial / "README.md").write_text(_readme(model, configuration), encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
@@ -43,7 +51,9 @@ def save_adapter(model: TaskModel, configuration: Configuration, folder: Path) -
 
 def _readme(model: TaskModel, configuration: Configuration) -> str:
     """A card whose code runs as it stands, in the adapter's folder."""
-    base = model.backbone.config.name_or_path
+    changes_base = configuration.strategy is not None and not strategy_type(configuration.strategy.name).plain_adapter
+    base = FOLDER if changes_base else model.backbone.config.name_or_path
+    trained_on = model.backbone.config.name_or_path
     wrapped = isinstance(model.backbone, PeftModel)
     composed = wrapped and isinstance(model.backbone.peft_config["default"], CompositionConfig)
     auto = CLASSES[model.head_kind]
@@ -59,7 +69,7 @@ def _readme(model: TaskModel, configuration: Configuration) -> str:
         f"from transformers import {auto}, AutoTokenizer",
         "",
         f"base = {base!r}",
-        "tokenizer = AutoTokenizer.from_pretrained(base)",
+        f"tokenizer = AutoTokenizer.from_pretrained({trained_on!r})" if changes_base else "tokenizer = AutoTokenizer.from_pretrained(base)",
         f"model = {auto}.from_pretrained(base{outputs}, dtype=torch.float32)",
     ]
     if wrapped:
@@ -85,4 +95,4 @@ def _readme(model: TaskModel, configuration: Configuration) -> str:
         lines.append("print(logits)")
     notes = "".join(f"\n- {name}: {json.dumps(value)}" for name, value in model.notes.items())
     code = "\n".join(lines)
-    return f"# {configuration.in_words()}\n\nTrained on `{base}` by autopeft.\n{notes}\n\n```python\n{code}\n```\n"
+    return f"# {configuration.in_words()}\n\nTrained on `{trained_on}` by autopeft.\n{notes}\n\n```python\n{code}\n```\n"

@@ -265,8 +265,8 @@ class Workbench:
         measurements["evaluation_seconds"] = Measurement(time.perf_counter() - evaluation_start, "s")
         if progress.step == recipe.total_steps:
             measurements[f"confirm.{metric}"] = self.task.score(metric, self.predict(self.confirm_set), self.confirm_set)
-            stored = save_adapter(self.model, trial.configuration, Path(trial.save_to)) if trial.save_to else None
-            run = Run(progress.ends, stored, lambda: self._peak(recipe))
+            stored = save_adapter(self.model, trial.configuration, Path(trial.save_to), self.strategy) if trial.save_to else None
+            run = Run(progress.ends, stored, None if self.strategy and self.strategy.prunes else lambda: self._peak(recipe))
             measurements.update(self.strategy.measurements() if self.strategy else {})
             with self.frozen.pause():
                 values = [(objective, objective.measure(run)) for objective in measured().values()]

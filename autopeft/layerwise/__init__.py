@@ -15,6 +15,7 @@ import importlib
 import pkgutil
 from abc import abstractmethod
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from autopeft.training import Strategy
@@ -37,6 +38,8 @@ class LayerStrategy(Strategy):
     """
 
     name: ClassVar[str]
+    prunes: ClassVar[bool] = False
+    """Whether the model is a smaller one at the end, so that its peak memory then is not that of the run."""
 
     def __init__(self, configuration: Configuration, shape: ModelShape, seed: int) -> None:
         assert configuration.strategy is not None
@@ -54,6 +57,10 @@ class LayerStrategy(Strategy):
     @abstractmethod
     def measurements(self) -> dict[str, Measurement]:
         """What is to be told of a finished run."""
+
+    def save(self, folder: Path) -> None:
+        """Write the base model where training changed it; nothing where it is as it was."""
+        return None
 
     def undo(self) -> None:
         """Put back what of the base model was changed; adapters are taken off by others."""

@@ -35,12 +35,12 @@ class Run:
 
     step_ends: moment when each optimiser step was done, in seconds.
     stored_bytes: of the saved adapter and head, None where none was saved.
-    measure_peak: runs a few steps on the reference batch; bytes.
+    measure_peak: runs a few steps on the reference batch; bytes. None where the model is a smaller one by now.
     """
 
     step_ends: Sequence[float]
     stored_bytes: int | None
-    measure_peak: Callable[[], int]
+    measure_peak: Callable[[], int] | None
 
 
 class Objective(ABC):

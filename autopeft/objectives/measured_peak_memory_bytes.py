@@ -11,5 +11,5 @@ class MeasuredPeakMemoryBytes(Measured):
     direction = "minimize"
     unit = "bytes"
 
-    def measure(self, run: Run) -> float:
-        return float(run.measure_peak())
+    def measure(self, run: Run) -> float | None:
+        return float(run.measure_peak()) if run.measure_peak else None

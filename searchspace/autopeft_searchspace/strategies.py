@@ -16,6 +16,8 @@ from autopeft_searchspace.shape import ModelShape
 
 NONE = "none"
 SHARES = (0.125, 0.25, 0.5, 0.75)
+COUNTS = ("redraw", "interval", "candidates", "layers")
+"""Settings that count steps, candidates or layers."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,55 @@ STRATEGIES: dict[str, StrategyType] = {
             {"active": 0.25, "redraw": 1, "drop_state": False},
             {"active": SHARES, "redraw": (1, 5, 10, 20, 50), "drop_state": (False, True)},
         ),
+        StrategyType(
+            "ist",
+            "Layers that matter more are trained more often; importance is learnt on the way",
+            "IST, Yao et al., EMNLP 2024 Findings (arXiv 2410.11772)",
+            {"active": 0.25, "interval": 10, "candidates": 3, "damping": 0.25, "rate": 10.0, "redraw": 1, "drop_state": False},
+            {
+                "active": SHARES,
+                "interval": (5, 10, 20, 50),
+                "candidates": (2, 3, 4, 6),
+                "damping": (0.0, 0.25, 0.5),
+                "rate": (1.0, 3.0, 10.0, 30.0, 100.0),
+                "redraw": (1, 5, 10, 20, 50),
+                "drop_state": (False, True),
+            },
+        ),
+        StrategyType(
+            "lisa",
+            "Random blocks of the base model trained in full, with embeddings and head",
+            "LISA, Pan et al., 2024 (arXiv 2403.17919)",
+            {"layers": 2, "interval": 20, "drop_state": True},
+            {"layers": (1, 2, 4, 8), "interval": (5, 10, 20, 50, 100), "drop_state": (False, True)},
+            adapters=False,
+            plain_adapter=False,
+        ),
+        StrategyType(
+            "frozen_below",
+            "Only the highest layers train, from the start or one after another",
+            "what fine-tuning of the last layers is for adapters",
+            {"active": 0.25, "growing": False},
+            {"active": SHARES, "growing": (False, True)},
+            topmost=True,
+        ),
+        StrategyType(
+            "light_peft",
+            "Masks are learnt for a while, then heads, units, adapter modules and ranks are pruned",
+            "Light-PEFT, Gu et al., ACL 2024 Findings (arXiv 2406.03792)",
+            {"estimation": 0.04, "heads": 1 / 3, "units": 1 / 3, "modules": 0.75, "ranks": 0.5, "l1": 1e-4},
+            {
+                "estimation": (0.02, 0.04, 0.1, 0.2),
+                "heads": (0.0, 0.25, 1 / 3, 0.5),
+                "units": (0.0, 0.25, 1 / 3, 0.5),
+                "modules": (0.0, 0.25, 0.5, 0.75),
+                "ranks": (0.0, 0.25, 0.5, 0.75),
+                "l1": (1e-5, 1e-4, 1e-3),
+            },
+            types=("lora", "rslora", "serial", "parallel"),
+            plain_adapter=False,
+            roles=("q", "k", "v", "o", "ff_in", "ff_out"),
+        ),
     )
 }
 
@@ -112,6 +163,10 @@ def check(strategy: Strategy, components: Sequence[Component], shape: ModelShape
             raise ValueError(f"{kind.name}.{name} must be of the kind of {usual!r}, it is {value!r}")
         if not isinstance(value, (bool, str)) and float(value) < 0:
             raise ValueError(f"{kind.name}.{name} must not be negative, it is {value!r}")
+        if name in COUNTS and not (isinstance(value, int) and value >= 1):
+            raise ValueError(f"{kind.name}.{name} must be a whole number from 1 on, it is {value!r}")
+        if name == "layers" and int(value) > shape.layers:
+            raise ValueError(f"{kind.name}.layers must be at most {shape.layers}, the layers of the model; it is {value}")
     if why := kind.problem(components, shape):
         raise ValueError(why)
 

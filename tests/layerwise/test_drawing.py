@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from bench import STEPS, lora, run, workbench
@@ -73,3 +75,32 @@ def test_dropped_state_is_gone_and_kept_state_is_kept(bench: Workbench) -> None:
 
         run(bench, lora(strategy), steps=10, at_step=look)
     assert held == {False: 12, True: 4}
+
+
+def test_frozen_below_trains_the_highest_layers_one_after_another(bench: Workbench) -> None:
+    steps = changed_layers(bench, lora(published("frozen_below", active=0.7, growing=True)))
+    assert [open_layers for open_layers, _ in steps] == [(2,), (2,), (1, 2), (1, 2), (1, 2)]
+    assert all(changed == set(open_layers) for open_layers, changed in steps)
+    fixed = changed_layers(bench, lora(published("frozen_below", active=0.7)))
+    assert {open_layers for open_layers, _ in fixed} == {(1, 2)}
+
+
+def test_lisa_trains_drawn_blocks_and_embeddings_and_gives_the_base_back(bench: Workbench, tmp_path: Path) -> None:
+    from transformers import AutoModel
+
+    before = {n: p.detach().clone() for n, p in bench.model.backbone.named_parameters()}
+    lisa = Configuration((), 1e-3, published("lisa", layers=1, interval=2))
+    moved: list[set[str]] = []
+
+    def look(step: int, loss: float) -> None:
+        moved.append({n for n, p in bench.model.backbone.named_parameters() if not torch.equal(p, before[n])})
+
+    outcome, seen = run(bench, lisa, at_step=look, save_to=str(tmp_path / "adapter"))
+    assert outcome.state is TrialState.COMPLETE, outcome.reason
+    assert len({layer_of(n, bench.shape) for n in moved[0]} - {None}) == 1
+    assert "embeddings.word_embeddings.weight" in moved[0]
+    assert all(torch.equal(p, before[n]) and not p.requires_grad for n, p in bench.model.backbone.named_parameters())
+    saved = AutoModel.from_pretrained(tmp_path / "adapter" / "base_model").state_dict()
+    assert {n for n in before if not torch.equal(saved[n], before[n])} == moved[-1]
+    assert seen is not None
+    assert seen.measurements["most_trained_parameters"].value < sum(p.numel() for p in before.values())

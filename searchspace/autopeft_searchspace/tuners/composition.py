@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from autopeft_searchspace.configuration import Component
 from autopeft_searchspace.registry import Base, adapter_type
 from autopeft_searchspace.shape import ModelShape
+from autopeft_searchspace.tuners.narrowing import drop_idle_taps, innermost, narrow
 from autopeft_searchspace.tuners.parts import Call, Part, merged
 
 NAME = "autopeft_composition"
@@ -33,12 +34,15 @@ class CompositionConfig(PeftConfig):
     shape: of the base model, as `ModelShape.to_json` gives it.
     modules_to_save: modules of the model that train and are saved whole, as in peft.
     target_modules: filled in when the adapter is built, for people to read.
+    sizes: path relative to the backbone -> adapter type -> size there, of a composition that was pruned while
+        it trained; 0 where it is gone. What is not named has its component's size.
     """
 
     components: list[dict[str, Any]] = field(default_factory=list)
     shape: dict[str, Any] = field(default_factory=dict)
     modules_to_save: list[str] | None = None
     target_modules: list[str] | str | None = None
+    sizes: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -51,7 +55,15 @@ class CompositionConfig(PeftConfig):
         for component in map(Component.from_json, self.components):
             for path, part in adapter_type(component.type).attach(component, shape, base).items():
                 found.setdefault(path, {})[component.type] = part
-        return found
+        for path, sizes in self.sizes.items():
+            for name, size in sizes.items():
+                if size:
+                    narrow(innermost(found[path][name]), range(size))
+                else:
+                    del found[path][name]
+        if self.sizes:
+            drop_idle_taps(found.values())
+        return {path: parts for path, parts in found.items() if parts}
 
 
 class ComposedLayer(nn.Module, BaseTunerLayer):

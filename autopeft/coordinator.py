@@ -213,8 +213,11 @@ class _Coordinator:
                 return
 
     def _enter_next(self) -> Trial | None:
-        """The next new trial, entered as RUNNING; None where budget or space are at their end."""
+        """A stopped trial that goes on or the next new one, RUNNING; None where budget or space are at their end."""
         while self.spending.allows_another(trials := self.ledger.trials(), len(self.executor.running)):
+            if thawed := promotion.thaw(trials, self.spec):
+                self.ledger.go_on(thawed.number)  # it is trained anew, to the same numbers
+                return self.ledger.trials()[thawed.number]
             try:
                 configuration, origin, label = self.proposals.next(trials)
             except SpaceExhausted as why:

@@ -168,6 +168,12 @@ class Ledger:
         with self._engine.begin() as connection:
             connection.execute(sql.update(_trials).where(_trials.c.number == number).values(**change, **({"note": note} if note else {})))
 
+    def go_on(self, number: int) -> None:
+        """Set a stopped trial back to RUNNING."""
+        with self._engine.begin() as connection:
+            change = {"state": TrialState.RUNNING.value, "reason": ""}
+            connection.execute(sql.update(_trials).where(_trials.c.number == number).values(**change))
+
     def spend(self, number: int, seconds: float) -> None:
         """Add time that a trial used outside its main run (replicates, interrupted runs)."""
         with self._engine.begin() as connection:

@@ -3,14 +3,16 @@
 Ranking by front index fails, for a configuration with almost no parameters is always on the front. So
 half of the places go by quality within bands of parameters, half by the probability of being on the
 final front. How many places there are follows from how well the rung has foretold the end so far. One
-trial is decided at a time, with what is known then.
+trial is decided at a time, with what is known then; a stopped one goes on later (it is thawed: Swersky, Snoek
+and Adams, "Freeze-thaw Bayesian optimization", 2014) once it is likely on the final front.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from scipy.special import ndtr
@@ -27,6 +29,8 @@ FEWEST_PAIRS = 5
 FEWEST_PLACES, TRUSTED, USELESS = 1 / 3, 0.9, 0.3
 """A third goes on where the rung ranks as the end does (.9), all where it does not (.3)."""
 CONTROLS = 0.2
+LIKELY = 2 / 3
+"""Probability of the final front from which a trial goes on, or is thawed, whatever its place."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,25 @@ class Standing:
     end: float | None
 
 
-def decide(trial: Trial, observation: Observation, trials: Sequence[Trial], spec: StudySpec) -> Decision:
+class Ranking(Protocol):
+    """Places (place, of how many) of a trial among those of its rung, in one or more orders; the share of those that
+    go on is split evenly between the orders."""
+
+    def __call__(
+        self, here: Standing, others: Sequence[Standing], trials: Sequence[Trial], model: RungModel, spec: StudySpec
+    ) -> Mapping[str, tuple[int, int]]: ...
+
+
+def bands_and_front(
+    here: Standing, others: Sequence[Standing], trials: Sequence[Trial], model: RungModel, spec: StudySpec
+) -> dict[str, tuple[int, int]]:
+    front = _front_rank(here, others, trials, model, spec)
+    return {"in its size band": _band_rank(here, others), "by probability of the front": front}
+
+
+def decide(
+    trial: Trial, observation: Observation, trials: Sequence[Trial], spec: StudySpec, ranking: Ranking = bands_and_front
+) -> Decision:
     """Whether `trial`, observed at a rung, goes on; `trials` is the whole study."""
     if trial.origin is Origin.BASELINE:
         return Decision(True, "baselines are never stopped")
@@ -72,13 +94,32 @@ def decide(trial: Trial, observation: Observation, trials: Sequence[Trial], spec
         return Decision(True, f"the rung is closed: {known}", correlation)
     model = fit_rung(rung, end)
     assert model is not None  # there are five pairs
-    band, probability = _band_rank(here, others), _front_rank(here, others, trials, model, spec)
-    where = f"place {band[0]} of {band[1]} in its size band, {probability[0]} of {probability[1]} by probability of the front ({known})"
-    if any(rank <= math.ceil(share / 2 * count) for rank, count in (band, probability)):
+    orders = ranking(here, others, trials, model, spec)
+    where = "place " + ", ".join(f"{place} of {count} {order}" for order, (place, count) in orders.items()) + f" ({known})"
+    if any(place <= math.ceil(share / len(orders) * count) for place, count in orders.values()):
         return Decision(True, where, correlation)
+    if (probability := front_probability(here, trials, model, spec)) >= LIKELY:
+        return Decision(True, f"on the front with a probability of {probability:.2f}; {where}", correlation)
     if np.random.default_rng([spec.seeds.search, trial.number]).random() < CONTROLS:
         return Decision(True, f"would have been stopped, runs on as a control: {where}", correlation, control=True)
     return Decision(False, where, correlation)
+
+
+def thaw(trials: Sequence[Trial], spec: StudySpec) -> Trial | None:
+    """The stopped trial that is likeliest on the final front, where that is at least `LIKELY`."""
+    best: tuple[float, Trial] | None = None
+    for trial in trials:
+        if trial.state is TrialState.EARLY_STOPPED and trial.observations:
+            rung = trial.observations[-1]
+            here = _standing(trial, rung, spec)
+            standing = [s for t in trials if (s := _standing(t, rung, spec)) and s.end is not None]
+            model = fit_rung([s.quality for s in standing], [s.end for s in standing if s.end is not None])
+            if here is None or model is None or len(standing) < FEWEST_PAIRS:
+                continue
+            probability = front_probability(here, trials, model, spec)
+            if probability >= LIKELY and (best is None or probability > best[0]):
+                best = probability, trial
+    return best[1] if best else None
 
 
 def rank_correlation(rung: Sequence[float], end: Sequence[float]) -> float:

@@ -37,17 +37,20 @@ class View:
     def __init__(self, url: str, spec: StudySpec, space: Space) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._spec, self._space = spec, space
-        storage = optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}})
-        self.study = optuna.create_study(
-            storage=storage,
-            study_name=spec.name,
-            directions=[o.direction for o in spec.objectives],
+        self._storage = optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}})
+        self.study = self._open()
+
+    def _open(self) -> optuna.Study:
+        study = optuna.create_study(
+            storage=self._storage,
+            study_name=self._spec.name,
+            directions=[o.direction for o in self._spec.objectives],
             load_if_exists=True,
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
-            self.study.set_metric_names([o.name for o in spec.objectives])
-        self._storage = storage
+            study.set_metric_names([o.name for o in self._spec.objectives])
+        return study
 
     def update(self, trials: tuple[Trial, ...]) -> None:
         """Add the trials the view lacks and end those that ended since. AutopeftError on a full disk."""
@@ -58,6 +61,11 @@ class View:
 
     def _update(self, trials: tuple[Trial, ...]) -> None:
         known = self.study.get_trials(deepcopy=False)
+        stopped = [t.number for t in known if t.state is OptunaState.PRUNED]
+        if any(trials[number].state is not TrialState.EARLY_STOPPED for number in stopped):
+            # A stopped trial went on, and Optuna lets nobody change a finished one: the view is made anew.
+            optuna.delete_study(study_name=self._spec.name, storage=self._storage)
+            self.study, known = self._open(), []
         for trial in trials:
             if trial.number >= len(known):
                 self._add(trial)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -16,13 +17,15 @@ import pytest
 from small import Quiet, run_small, small_spec
 
 import autopeft
+from autopeft import promotion
 from autopeft.coordinator import search
 from autopeft.errors import DataError, NothingFits, SpecError, StudyLocked
 from autopeft.ledger import DATABASE
 from autopeft.record import StudyRecord, read
 from autopeft.recorded import read_csv
+from autopeft.spec import StudySpec
 from autopeft.spec_file import read_spec
-from autopeft.trial import Origin, TrialState
+from autopeft.trial import Origin, Trial, TrialState
 from autopeft_searchspace.space import trainable_parameters
 
 HOLD = """
@@ -99,6 +102,25 @@ def test_a_spent_budget_adds_nothing_and_a_larger_one_adds_the_difference(small_
     more, _ = resume(study, "11trials")
     assert len(more.trials) == 11
     assert [t.configuration for t in more.trials[:9]] == [t.configuration for t in before]
+
+
+@pytest.mark.slow
+def test_a_thawed_trial_ends_as_if_it_had_never_been_stopped(small_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = copy_of(small_study, tmp_path)
+    whole = next(t for t in read(study).complete if t.origin is not Origin.BASELINE)
+    with contextlib.closing(sqlite3.connect(study / DATABASE)) as database, database:  # as it was when it stood at the rung
+        database.execute("DELETE FROM autopeft_observations WHERE trial = ? AND content LIKE '%confirm%'", (whole.number,))
+        database.execute("UPDATE autopeft_trials SET state = 'EARLY_STOPPED' WHERE number = ?", (whole.number,))
+
+    def thaw(trials: tuple[Trial, ...], spec: StudySpec) -> Trial | None:
+        return trials[whole.number] if trials[whole.number].state is TrialState.EARLY_STOPPED else None
+
+    monkeypatch.setattr(promotion, "thaw", thaw)
+    record, _ = resume(study, "10trials")
+    again = record.trial(whole.number)
+    assert again.state is TrialState.COMPLETE
+    assert again.value("accuracy", "accuracy") == whole.value("accuracy", "accuracy")
+    assert len(record.trials) == 10
 
 
 def test_other_settings_and_other_data_are_refused(small_study: Path, tmp_path: Path) -> None:

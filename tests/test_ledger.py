@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
+import made_up
 import optuna
 import pytest
 
@@ -12,6 +14,7 @@ from autopeft.errors import AutopeftError
 from autopeft.ledger import DATABASE, Ledger, observation_of
 from autopeft.recorded import read_csv, write_csv
 from autopeft.trial import Measurement, Observation, Origin, Trial, TrialState
+from autopeft.view import View
 from autopeft_searchspace.configuration import Component, Configuration
 
 LORA = Configuration((Component("lora", 8, (0, 2), ("q", "v"), {"alpha": 16}),), 0.005)
@@ -53,6 +56,27 @@ def test_the_same_observation_is_kept_once_and_unchanged(tmp_path: Path) -> None
         ledger.observe(1, observation(value=0.9))
         found = observation_of(ledger.trials(), LORA.key, 0, 4, "recipe")
     assert found == observation()
+
+
+def test_a_stopped_trial_that_goes_on_keeps_what_was_seen_and_the_view_follows(tmp_path: Path) -> None:
+    with Ledger(tmp_path) as ledger:
+        number = ledger.add(made_up.lora(), Origin.SAMPLER, "", {"trainable_parameters": 12.0}, "")
+        rung = Observation(made_up.lora().key, 0, 2, 4, "recipe", {"search.accuracy": Measurement(0.4, "", 0.01)})
+        ledger.observe(number, rung)
+        ledger.end(number, TrialState.EARLY_STOPPED, reason="stopped at step 2 of 4", seconds=1.0)
+        view = View(ledger.url, made_up.spec(), made_up.small_space())
+        view.update(ledger.trials())
+        assert view.study.trials[0].state is optuna.trial.TrialState.PRUNED
+        ledger.go_on(number)
+        (trial,) = ledger.trials()
+        assert (trial.state, trial.reason, trial.seconds, trial.observations) == (TrialState.RUNNING, "", 1.0, (rung,))
+        view.update(ledger.trials())
+        assert view.study.trials[0].state is optuna.trial.TrialState.RUNNING
+        ledger.observe(number, replace(rung, step=4))
+        ledger.end(number, TrialState.COMPLETE, seconds=2.0)
+        view.update(ledger.trials())
+        assert view.study.trials[0].values == [0.4, 12.0]
+        assert len(view.study.trials) == 1
 
 
 def test_a_configuration_is_entered_once(tmp_path: Path) -> None:

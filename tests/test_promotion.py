@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from made_up import STEPS, head_only, spec, trial
 
-from autopeft.promotion import CONTROLS, Decision, decide, front_probability, places, rank_correlation
+from autopeft.promotion import CONTROLS, LIKELY, Decision, decide, front_probability, places, rank_correlation, thaw
 from autopeft.promotion import Standing as At
 from autopeft.surrogate.rungs import RungModel
 from autopeft.trial import Measurement, Observation, Origin, Trial, TrialState
@@ -129,3 +129,23 @@ def test_minimised_metrics_are_judged_the_right_way_round() -> None:
 
     assert decision(1.0, 100).go_on
     assert not all(decision(4.0, number).go_on for number in range(100, 130))
+
+
+def test_whoever_is_likely_on_the_front_goes_on_whatever_its_place() -> None:
+    # last of its band, and all others are surer of the front; but head-only, .01 worse, is all that is as small
+    trials = [head_only(0.5, rung=0.3), *(trial(i, 0.6 + 0.03 * i, 100 + i, rung=0.4 + 0.03 * i) for i in range(1, 13))]
+    decision = decide(*at_rung(50, 0.31, parameters=50), trials, SPEC)
+    assert decision.go_on
+    assert decision.reason.startswith("on the front with a probability of")
+
+
+def test_a_stopped_trial_is_thawed_once_it_is_likely_on_the_front() -> None:
+    # ends are .2 above rungs, give or take .01; rungs have an error of .01 too
+    pairs = [head_only(0.5, rung=0.3), *(trial(i, 0.6 + (-1) ** i * 0.01, 1000, rung=0.4) for i in range(1, 7))]
+    good, fair = (trial(n, None, 1000, rung=rung, state=TrialState.EARLY_STOPPED) for n, rung in ((20, 0.60), (21, 0.595)))
+    thawed = thaw([*pairs, fair, good, trial(30, 0.78, 900)], SPEC)  # they are likely above .78: at .795 and, likelier, at .8
+    assert thawed is not None
+    assert thawed.number == 20
+    assert thaw([*pairs, fair, good, trial(30, 0.80, 900)], SPEC) is None  # even odds are not enough
+    assert thaw([*pairs[:4], good], SPEC) is None  # four pairs are no ground to judge on
+    assert 0.5 < LIKELY < 1

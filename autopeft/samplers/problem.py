@@ -11,7 +11,7 @@ from autopeft.front import Axes, non_dominated
 from autopeft.samplers.domain import Domain, Floats, Point
 from autopeft.samplers.earlier import Results, fitted
 from autopeft.samplers.history import Entry, History
-from autopeft.surrogate.acquisition import Cells, cells, expected_improvement
+from autopeft.surrogate.acquisition import Cells, cells, expected_improvement, log_tail
 from autopeft.surrogate.copula import to_normal
 from autopeft.surrogate.models import feasibility, surrogate
 from autopeft.surrogate.posterior import Paths, Surrogate
@@ -20,6 +20,9 @@ from autopeft.surrogate.trend import TrendPaths, fit_trend
 
 PATHS = 32
 """Joint draws of the evaluated points that the improvement is averaged over."""
+CREDIBLE = 0.5**0.5
+"""Standard errors of a value, half of one of a difference, from which on a gain over the reference counts: else a
+noisy study spends itself on the smallest adapters, where any gain at all would add the most hypervolume."""
 
 
 class Problem:
@@ -55,6 +58,8 @@ class Problem:
             Y[:, self._uncertain] = to_normal(Y[:, self._uncertain])
         self._copula, inside = copula, np.array([e.point is not None for e in history.complete], dtype=bool)
         self._Y, self._outside = Y[inside], Y[~inside][:, self._order]
+        self._noise = np.zeros(len(self._seen)) if copula or not self._uncertain else self._known_noise(exact)
+        self._margin = CREDIBLE * float(np.sqrt(np.median(self._noise))) if len(self._noise) else 0.0
         self._rng, self._luck = rng, rng.standard_normal((PATHS, len(axes.axes)))
         self._paths: dict[int, Paths] = {}
         self._regions: list[Cells] = []
@@ -76,22 +81,27 @@ class Problem:
         known = {i: self._known_base(i) for i in self._known}
         for s in range(PATHS if self._uncertain else 1):
             Y = np.stack([self._paths[i].values[s] if i in self._paths else known[i] for i in self._order], axis=1)
-            self._regions.append(cells(np.concatenate([Y, self._outside])))
+            self._regions.append(self._cells(np.concatenate([Y, self._outside])))
         if infeasible := [e for e in self._history.entries if e.infeasible and e.point is not None]:
             self._feasible = feasibility(fit, self._X[: len(self._seen)], self._encode(infeasible))
 
     def acquisition(self, points: Sequence[Point], items: Sequence[Any]) -> Floats:
-        """Expected hypervolume improvement times probability of feasibility. [c]"""
+        """Log of expected hypervolume improvement times probability of feasibility. [c]"""
         computed = {i: self._axes.axes[i].points([f(item) for item in items]) for i, f in self._known.items()}
         X = self._features(points, items, computed)
         predicted = {i: paths.predict(X) for i, paths in self._paths.items()}
-        exact, total = self._order[0], np.zeros(len(points))
+        exact, total, tail = self._order[0], np.zeros(len(points)), np.full(len(points), -np.inf)
         for s, region in enumerate(self._regions):
             columns = [self._column(i, s, computed, predicted) for i in self._order[1:]]
             known = np.stack(columns, axis=1) if columns else np.empty((len(points), 0))
             mean, variance = (p[s] for p in predicted[exact]) if exact in predicted else (computed[exact], np.zeros(len(points)))
-            total += expected_improvement(mean, variance, known, region)
-        return total / len(self._regions) * (self._feasible(X) if self._feasible else 1.0)
+            gained = expected_improvement(mean - self._margin, variance, known, region)
+            if (none := gained == 0).any():
+                tail[none] = np.maximum(tail[none], log_tail(mean[none] - self._margin, variance[none], known[none], region))
+            total += gained
+        with np.errstate(divide="ignore"):
+            value = np.where(total > 0, np.log(total / len(self._regions)), tail)
+            return value + np.log(self._feasible(X)) if self._feasible else value
 
     def _column(self, i: int, path: int, computed: Mapping[int, Floats], predicted: Mapping[int, tuple[Floats, Floats]]) -> Floats:
         """Coordinates [c] of the candidates in a further objective: known, or drawn along the path."""
@@ -106,9 +116,7 @@ class Problem:
         y, noise = list(self._Y[:, i]), [0.0] * len(self._seen)
         weak: list[Entry] = []
         if i == self._uncertain[0] and not self._copula:  # ranks have no errors, and no rungs beside them
-            values = np.array([e.values[i] for e in self._seen if e.values])
-            errors = np.array([e.standard_error for e in self._seen])
-            noise = list((axis.points(values + errors) - self._Y[:, i]) ** 2)
+            noise = list(self._noise)
             for entry, value, error in self._from_rungs(i):
                 weak.append(entry)
                 y.append(float(axis.points(value)))
@@ -120,6 +128,16 @@ class Problem:
         trend = fit_trend(fitted(self._domain, self._earlier, self._point_features, fit), X[:n], np.array(y[:n]))
         paths = fit(X, np.array(y) - trend(X), np.array(noise)).paths(self._X, PATHS, self._rng)
         return TrendPaths(trend, paths, paths.values + trend(self._X))
+
+    def _known_noise(self, i: int) -> Floats:
+        """Variance [n] of the values seen of objective `i`, on its axis."""
+        values = np.array([e.values[i] for e in self._seen if e.values])
+        errors = np.array([e.standard_error for e in self._seen])
+        return (self._axes.axes[i].points(values + errors) - self._Y[:, i]) ** 2
+
+    def _cells(self, Y: Floats) -> Cells:
+        """Cells above the margin in the exact objective. Y [b, m] in the order of `_order`."""
+        return cells(np.column_stack([Y[:, 0] - self._margin, Y[:, 1:]]))
 
     def _from_rungs(self, i: int) -> list[tuple[Entry, float, float]]:
         """Trials that stand at a rung, with what their last rung says of the end: value and error."""

@@ -12,8 +12,10 @@ cells, each with the `level` at which it stops being dominated:
 
 which is exact, needs no sampling of y, and costs one Gaussian term per cell. Values of base points are
 uncertain too, so the expectation is averaged over joint paths (noisy EHVI: Daulton, Balandat and
-Bakshy, NeurIPS 2021); running trials are base points, which makes it the sequential q-EHVI. Where
-further objectives are uncertain, each path draws their values and column 0 stays exact.
+Bakshy, NeurIPS 2021); running trials are base points, which makes it the sequential q-NEHVI. Where
+further objectives are uncertain, each path draws their values and column 0 stays exact: the same
+expectation as BoTorch's qLogNEHVI, with one of its dimensions integrated instead of drawn. Its smooth
+logarithms are for gradients; here the logarithm only keeps apart what underflows (`log_tail`).
 """
 
 from __future__ import annotations
@@ -69,11 +71,25 @@ def cells(Y: Floats) -> Cells:
 def expected_improvement(mean: Floats, variance: Floats, known: Floats, region: Cells) -> Floats:
     """EHVI [c] of candidates with uncertain coordinate N(mean [c], variance [c]) and known coordinates
     `known` [c, m - 1], over one path's cells."""
-    volume = np.ones((len(mean), len(region.lower)))
+    by_level = _volumes(known, region)
+    return np.asarray((by_level * _expected_excess(mean[:, None], np.sqrt(variance)[:, None], region.level)).sum(1))
+
+
+def log_tail(mean: Floats, variance: Floats, known: Floats, region: Cells) -> Floats:
+    """What log EHVI [c] tends to far below every level, where EHVI is 0 in double precision: the exponent of the
+    Gaussian term that falls slowest, -u^2 / 2. So that the least hopeless candidate is told from the others (the
+    purpose of LogEI: Ament et al., NeurIPS 2023). -inf where nothing is left to gain."""
+    u = (mean[:, None] - region.level) / np.sqrt(np.maximum(variance, 1e-300))[:, None]
+    u = np.where(_volumes(known, region) > 0, np.minimum(u, 0.0), -np.inf)
+    return np.asarray(-0.5 * u.max(1) ** 2)
+
+
+def _volumes(known: Floats, region: Cells) -> Floats:
+    """Volume below each candidate of the cells of each level. [c, runs]"""
+    volume = np.ones((len(known), len(region.lower)))
     for j in range(known.shape[1]):
         volume *= np.clip(known[:, j, None] - region.lower[:, j], 0.0, region.upper[:, j] - region.lower[:, j])
-    by_level = np.add.reduceat(volume, region.start, axis=1)
-    return np.asarray((by_level * _expected_excess(mean[:, None], np.sqrt(variance)[:, None], region.level)).sum(1))
+    return np.asarray(np.add.reduceat(volume, region.start, axis=1))
 
 
 def _expected_excess(mean: Floats, sd: Floats, level: Floats) -> Floats:

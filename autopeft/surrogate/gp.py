@@ -29,6 +29,9 @@ FIT_ITERATIONS = 40
 FIT_POINTS = 200
 """Hyperparameters are fitted to this many observations at most, evenly spaced in time; predictions use all."""
 SMALLEST_NOISE = 1e-4
+SMALLEST_SIGNAL = 0.1
+"""Share of the observed variance that the signal has at least; what known noise explains is not signal, else
+everything looks worth a try where values differ by little but noise."""
 JITTER = 1e-6
 HIGHEST_GROWTH = 2.0
 BOUNDS = {"lengthscale": (math.log(0.025), math.log(1e3)), "noise": (math.log(1e-6), math.log(10.0)), "variance": (-5.0, 5.0)}
@@ -167,9 +170,10 @@ class _Likelihood:
 
     def best(self) -> tuple[Covariance, float]:
         free = [self._size is not None, self._prior.free_variance]
-        start = np.array([*[self._prior.start] * self._count, math.log(0.01), 1.0 if free[0] else 0.0, 0.0])
+        left = math.log(max(1 - float(self._fixed.mean()), SMALLEST_SIGNAL))
+        start = np.array([*[self._prior.start] * self._count, math.log(0.01), 1.0 if free[0] else 0.0, left])
         bounds = [BOUNDS["lengthscale"]] * self._count + [BOUNDS["noise"]]
-        bounds += [(0.0, HIGHEST_GROWTH) if free[0] else (0.0, 0.0), BOUNDS["variance"] if free[1] else (0.0, 0.0)]
+        bounds += [(0.0, HIGHEST_GROWTH) if free[0] else (0.0, 0.0), BOUNDS["variance"] if free[1] else (left, left)]
         found = minimize(self, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": FIT_ITERATIONS})
         lengthscales, (noise, growth, variance) = np.exp(found.x[: self._count]), found.x[self._count :]
         scales = self._weights / lengthscales[self._groups]

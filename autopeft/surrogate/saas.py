@@ -82,7 +82,7 @@ def fit_nuts(X: Floats, y: Floats, noise: Floats, seed: int = 0, warmup: int = W
         raise SpecError("the fully Bayesian SAAS surrogate needs NumPyro: pip install 'autopeft[saas]'")
     import torch
     from botorch.fit import fit_fully_bayesian_model_nuts
-    from botorch.models import SaasFullyBayesianSingleTaskGP
+    from botorch.models.fully_bayesian import SaasFullyBayesianSingleTaskGP
 
     location, scale = float(y.mean()), float(y.std()) or 1.0
     targets, fixed = (y - location) / scale, np.maximum(noise / scale**2, SMALLEST_NOISE)

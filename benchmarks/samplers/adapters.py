@@ -6,6 +6,7 @@ Instances differ in all of that, in depth and width of the model, and in the noi
 Memory is exact and no function of the parameters alone.
 
     peft-I      preset `default`: 4 types, layer bits, module roles, learning rate; quality, parameters, memory
+    faint-I     the same, adapters gain a third of that and the metric is three times as noisy, as in a short study
     autopeft-I  preset `autopeft`: the paper's space; quality, parameters
 """
 
@@ -36,7 +37,7 @@ def bert_shape(layers: int, width: int) -> ModelShape:
 class Truth:
     """What is true of one instance."""
 
-    def __init__(self, space: Space, rng: np.random.Generator) -> None:
+    def __init__(self, space: Space, rng: np.random.Generator, faint: bool = False) -> None:
         self.space, shape, names = space, space.shape, sorted(space.types)
         self.gains = dict(zip(names, rng.uniform(0.10, 0.24, len(names)), strict=True))
         self.shifts = dict(zip(names, rng.normal(0, 0.5, len(names)), strict=True))
@@ -46,7 +47,9 @@ class Truth:
         self.roles = {role: rng.uniform(0.5, 1.5) for role in shape.roles}
         self.middle = math.log10(smallest_adapter(space)) + rng.uniform(1.0, 2.0)
         self.noise = float(rng.uniform(0.004, 0.012))
-        self.rate_matters = space.learning_rate is None
+        self.rate_matters, self.worth = space.learning_rate is None, 0.5
+        if faint:
+            self.worth, self.noise = self.worth / 3, 3 * self.noise
 
     def parameters(self, configuration: Configuration) -> float:
         return float(trainable_parameters(configuration, self.space.shape))
@@ -72,19 +75,20 @@ class Truth:
             left *= 1 - min(0.6, 2 * self.gains[c.type] * layer_share * filled * placed)
             off = math.log(configuration.learning_rate / lr0) - self.shifts[c.type] if self.rate_matters else 0.0
             rate_loss = max(rate_loss, 1 - math.exp(-0.5 * (off / 1.1) ** 2))
-        return HEAD_ONLY + 0.5 * (1 - left) * (1 - 0.8 * rate_loss)
+        return HEAD_ONLY + self.worth * (1 - left) * (1 - 0.8 * rate_loss)
 
 
 @cache
 def adapters(preset: str, instance: int) -> Problem:
-    rng = np.random.default_rng([instance, len(preset)])
+    faint = preset == "faint"
+    rng = np.random.default_rng([instance, len("peft" if faint else preset)])
     layers, width = (6, 12, 24)[rng.integers(3)], (384, 768, 1024)[rng.integers(3)]
-    space = build_space("default" if preset == "peft" else preset, bert_shape(int(layers), int(width)))
-    truth = Truth(space, rng)
+    space = build_space(preset if preset == "autopeft" else "default", bert_shape(int(layers), int(width)))
+    truth = Truth(space, rng, faint)
     floor = float(smallest_adapter(space))
     axes = [Axis("accuracy", HEAD_ONLY, 1.0), Axis("trainable_parameters", float(space.shape.total_parameters), floor, floor)]
     known: dict[int, Any] = {1: truth.parameters}
-    if preset == "peft":
+    if preset != "autopeft":
         axes.append(Axis("peak_memory_bytes", 6e9 * space.shape.total_parameters / 110e6, 0.0))
         known[2] = truth.memory
     return Problem(

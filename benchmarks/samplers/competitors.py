@@ -2,6 +2,7 @@
 
     pareto          ParetoSampler, its Gaussian process; computed objectives given as functions
     pareto-MODEL    the same with another surrogate
+    pareto-q4       the same, four trials asked in a row without each other's results
     pareto-blind    the same, every objective learnt as the competitors must
     random tpe tpe-multivariate nsga2 gp    Optuna's; NSGA-II with a population of 10, since 50 would be random
     botorch         BoTorchSampler of optuna-integration
@@ -34,6 +35,8 @@ def make_competitor(name: str, problem: Problem, seed: int) -> BaseSampler:
         settings: dict[str, Any] = {"known": problem.known, "axes": problem.axes, "conditions": problem.conditions, "seed": seed}
         if variant == "blind":
             settings["known"] = {}
+        elif variant == "q4":
+            settings["batch"] = 4
         elif variant:
             settings["surrogate"] = variant
         return ParetoSampler(problem.space, **settings)

@@ -3,8 +3,8 @@
     python benchmarks/samplers/run.py --problems peft plain hpolib-protein_structure --samplers pareto tpe random \
         --seeds 10 --trials 100 --jobs 2
 
-`peft`, `autopeft` and `plain` are families: seed s runs on instance s modulo 5 (`peft/20`: 20 + s modulo 5). One row of curves.csv is
-one run: true hypervolume after each trial, CPU seconds of each suggestion (median, and the largest of the last
+`peft`, `faint`, `autopeft` and `plain` are families: seed s runs on instance s modulo 5 (`peft/20`: 20 + s modulo 5).
+One row of curves.csv is one run: true hypervolume after each trial, CPU seconds of each suggestion (median, and the largest of the last
 ten), machine and versions. `summary.py` makes the tables and the plot of README.md from it.
 """
 
@@ -28,7 +28,7 @@ from plain import plain
 from problem import Problem
 
 CURVES = Path(__file__).parent / "curves.csv"
-FAMILIES = ("peft", "autopeft", "plain")
+FAMILIES = ("peft", "faint", "autopeft", "plain")
 INSTANCES = 5
 KEY = ("problem", "sampler", "seed")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 ROLES = ("q", "k", "v", "qkv", "o", "ff_in", "ff_gate", "ff_out")
@@ -66,7 +67,7 @@ class ModelShape:
     attention_paths: tuple[str, ...] = ()
     norms: tuple[tuple[NormShape, ...], ...] = ()
 
-    @property
+    @cached_property
     def roles(self) -> tuple[str, ...]:
         """Roles this model has, in the order of `ROLES`."""
         return tuple(role for role in ROLES if role in self.modules)

@@ -12,7 +12,7 @@ from scipy.integrate import quad
 from scipy.stats import norm
 
 from autopeft.front import Axes, Axis, hypervolume, non_dominated
-from autopeft.surrogate.acquisition import cells, expected_improvement
+from autopeft.surrogate.acquisition import cells, expected_improvement, log_tail
 
 
 def improvement(Y: np.ndarray, point: np.ndarray) -> float:
@@ -61,6 +61,16 @@ def test_far_below_the_front_stays_finite_and_not_negative() -> None:
     got = expected_improvement(np.array([-50.0, 0.1]), np.array([1e-6, 0.0]), np.array([[0.5], [0.5]]), region)
     assert (got >= 0).all()
     assert got == pytest.approx([0, 0], abs=1e-100)
+
+
+def test_the_tail_by_hand_and_in_the_order_of_the_improvement() -> None:
+    region = cells(np.array([[0.9, 0.9]]))  # up to .9 in the known objective the level is .9, above it 0
+    known, variance = np.array([[0.5], [0.5], [0.95]]), np.array([0.01, 0.01, 0.01])
+    mean = np.array([0.4, 0.5, -0.2])
+    assert log_tail(mean, variance, known, region) == pytest.approx([-12.5, -8.0, -2.0])  # u = -5, -4, and -2 above level 0
+    assert np.argsort(expected_improvement(mean, variance, known, region)).tolist() == [0, 1, 2]
+    assert log_tail(np.array([-1e4]), np.array([1e-4]), known[:1], region)[0] == pytest.approx(-0.5 * (1e4 + 0.9) ** 2 / 1e-4)
+    assert log_tail(mean[:1], variance[:1], np.zeros((1, 1)), region).tolist() == [-np.inf]
 
 
 def test_ties_in_the_uncertain_objective() -> None:

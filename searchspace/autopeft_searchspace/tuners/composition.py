@@ -7,7 +7,6 @@ A saved composition loads with `PeftModel.from_pretrained(base, folder)` after `
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -157,9 +156,7 @@ class CompositionModel(BaseTuner):
     def _prepare_model(self, peft_config: CompositionConfig, model: nn.Module) -> None:
         """Make the parts, and find where the backbone stands inside `model`: every path must be below it."""
         root = _root(model, ModelShape.from_json(peft_config.shape)) if peft_config.components else ""
-        without_values = next(model.parameters()).is_meta
-        with torch.device("meta") if without_values else nullcontext():
-            parts = peft_config.parts(lambda path: model.get_submodule(root + path))
+        parts = peft_config.parts(lambda path: model.get_submodule(root + path))
         self._waiting = {root + path: parts_there for path, parts_there in parts.items()}
         peft_config.target_modules = sorted(parts) or DUMMY_TARGET_MODULES
 

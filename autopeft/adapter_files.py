@@ -18,6 +18,7 @@ from peft import PeftModel
 from autopeft.layerwise import LayerStrategy
 from autopeft.layerwise.base_files import FOLDER
 from autopeft.models.head import TaskModel
+from autopeft_searchspace.build import save
 from autopeft_searchspace.configuration import Configuration
 from autopeft_searchspace.strategies import strategy_type
 from autopeft_searchspace.tuners.composition import CompositionConfig
@@ -36,7 +37,7 @@ def save_adapter(model: TaskModel, configuration: Configuration, folder: Path, s
     partial.mkdir(parents=True)
     stored = 0
     if isinstance(model.backbone, PeftModel):
-        model.backbone.save_pretrained(str(partial), safe_serialization=True)
+        save(model.backbone, str(partial))
         stored = (partial / "adapter_model.safetensors").stat().st_size
     model.save_head(partial)
     if strategy:

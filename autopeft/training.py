@@ -16,6 +16,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from autopeft import updates
 from autopeft.device import autocast
 
 
@@ -146,11 +147,13 @@ def train(
     at_rung: Callable[[Progress], bool],
     at_step: Callable[[Progress], None] = lambda progress: None,
     strategy: Strategy | None = None,
+    optimizer_name: str = "adamw",
 ) -> Progress:
     """Train what requires gradients in `model` up to the last rung, or the one that says stop.
 
     loss_of: step (0-based) -> mean loss of that step's batch.
     at_rung: called after each step count in `rungs`; returns whether to go on.
+    optimizer_name: of `updates`.
     Raises `Diverged` where loss or gradients stop being finite.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
@@ -160,6 +163,7 @@ def train(
         at_rung(progress)
         return progress
     run = Run(model, loss_of, recipe, parameters, make_optimizer(parameters, learning_rate, recipe.weight_decay))
+    updates.prepare(run.optimizer, model, optimizer_name, recipe.total_steps)
     after_backward = partial(strategy.after_backward, run) if strategy else None
     if strategy:
         strategy.begin(run)
@@ -170,9 +174,10 @@ def train(
             if strategy:
                 strategy.before_step(run)
             for group in run.optimizer.param_groups:
-                group["lr"] = learning_rate * rate_factor(step, recipe.total_steps, recipe.warmup_share)
+                factor = rate_factor(step, recipe.total_steps, recipe.warmup_share)
+                group["lr"] = learning_rate * factor * group.get("share", 1.0)
             try:
-                loss = train_step(partial(loss_of, step), run.optimizer, run.parameters, recipe, after_backward)
+                loss = train_step(partial(_loss, run), run.optimizer, run.parameters, recipe, after_backward)
             except Diverged as why:
                 raise Diverged(f"{why} at step {step + 1}") from None
             if strategy:
@@ -184,3 +189,8 @@ def train(
         if not at_rung(progress):
             break
     return progress
+
+
+def _loss(run: Run) -> Tensor:
+    """Of the batch of the step, with what the adapter adds to it."""
+    return run.loss_of(run.step) + updates.penalty(run.model)

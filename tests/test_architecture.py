@@ -21,7 +21,7 @@ PACKAGES = {"autopeft": ROOT, "autopeft_searchspace": ROOT / "searchspace", "aut
 ORDER = (
     *("errors", "files", "statistics"),
     *("spec", "trial", "budget", "marked_yaml", "spec_errors", "spec_file"),
-    *("hub", "tables", "data", "first_look", "device", "batches", "training", "meters"),
+    *("hub", "tables", "data", "first_look", "device", "batches", "updates", "training", "meters"),
     *("models", "tasks", "objectives", "layerwise", "applying", "adapter_files", "checks"),
     *("tracing", "memory", "baselines", "footprint", "plan", "spending"),
     *("front", "ledger", "recorded", "tested", "train_result", "record", "view", "study_folder"),
@@ -137,7 +137,7 @@ def test_kernels_import_torch_and_triton_only() -> None:
 
 def test_the_search_space_is_light_outside_building() -> None:
     light = LIGHT | {"autopeft_searchspace"} | sys.stdlib_module_names
-    heavy = light | {"torch", "peft", "transformers", "autopeft_kernels"}
+    heavy = light | {"torch", "peft", "transformers", "safetensors", "autopeft_kernels"}
     for name, path in modules("autopeft_searchspace").items():
         builds = name.startswith(("autopeft_searchspace.tuners", "autopeft_searchspace.build"))
         for imported, line in imports(path, inside_functions=True):

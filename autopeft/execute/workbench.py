@@ -12,6 +12,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -33,10 +34,12 @@ from autopeft.spec import StudySpec
 from autopeft.tasks import Predictions, task_for
 from autopeft.training import Diverged, Progress, Recipe, make_optimizer, train, train_step
 from autopeft.trial import Measurement, Observation, TrialSpec, TrialState
-from autopeft_searchspace.build import adapt, unadapt
+from autopeft_searchspace.build import adapt, start, starts_from_data, unadapt
 from autopeft_searchspace.configuration import Configuration
 
 CALIBRATION_STEPS = 3
+START_BATCHES = 4
+"""Training batches that data-driven starts look at."""
 
 
 @dataclass(frozen=True)
@@ -183,6 +186,10 @@ class Workbench:
             modules_to_save=self.model.modules_to_save,
         ).to(self.device)
         self.model.open_head()
+        if starts_from_data(configuration):
+            recipe = self.recipe(START_BATCHES)
+            batches = self._batches(recipe, seed)
+            start(self.model.backbone, configuration, self.shape, [partial(self._loss, batch) for batch in batches])
         self.strategy = make_strategy(configuration, self.shape, seed)
         if self.strategy:
             self.strategy.attach(self.model)
@@ -236,6 +243,7 @@ class Workbench:
                     measure,
                     lambda progress: at_step(progress.step, progress.losses[-1][1]),
                     self.strategy,
+                    trial.configuration.optimizer,
                 )
             if not stopped_at:
                 at_end(self)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from autopeft_searchspace import space
 from autopeft_searchspace.configuration import Configuration
@@ -11,7 +11,7 @@ from autopeft_searchspace.registry import adapter_type
 from autopeft_searchspace.shape import ModelShape
 
 if TYPE_CHECKING:
-    from peft import PeftConfig
+    from peft import PeftConfig, PeftModel
     from torch import Tensor, nn
     from transformers import PreTrainedModel
 
@@ -48,7 +48,64 @@ def adapt(
     changed = _changed_weights(backbone, configuration, shape)
     model = get_peft_model(backbone, config)
     setattr(model, BEFORE, changed)
+    if configuration.optimizer == "lora_fa":
+        for name, parameter in model.named_parameters():
+            if ".lora_A." in name:
+                parameter.requires_grad_(False)
     return model
+
+
+def starts_from_data(configuration: Configuration) -> bool:
+    """Whether `start` is to be called before training."""
+    return any(adapter_type(component.type).starts_from_data(component) for component in configuration.components)
+
+
+def start(model: nn.Module, configuration: Configuration, shape: ModelShape, losses: Sequence[Callable[[], Tensor]]) -> None:
+    """Give components that start from data (`lora` with init eva, corda or lora_ga; the mask of `rosa`) their first weights.
+
+    model: as `adapt` made it. losses: of a few training batches each, through `model`. Without this they
+    start as others do. Raises ValueError where there are no losses.
+    """
+    from autopeft_searchspace.tuners.composition import ComposedLayer
+    from autopeft_searchspace.tuners.native import NativePart
+    from autopeft_searchspace.tuners.starts import look
+
+    wanted = [component for component in configuration.components if adapter_type(component.type).starts_from_data(component)]
+    if not wanted:
+        return
+    if not losses:
+        raise ValueError(f"{', '.join(c.type for c in wanted)} starts from training batches, and none were given")
+    paths = {c.type: [shape.modules[role][i].path for i in c.layers for role in c.roles] for c in wanted}
+    layers = {path: _at(model, path) for of_one in paths.values() for path in of_one}
+    seen = look({path: layer.base_layer for path, layer in layers.items()}, losses)
+    for component in wanted:
+        for path in paths[component.type]:
+            layer = layers[path]
+            if isinstance(layer, ComposedLayer):
+                part = next(iter(layer.composed_parts.values()))[component.type]
+                layer = part.layer if isinstance(part, NativePart) else part
+            adapter_type(component.type).start(component, layer, seen[path])
+
+
+def _at(model: nn.Module, path: str) -> Any:
+    """The adapter's layer at a path relative to the backbone."""
+    named = ((name.replace(".base_layer", ""), module) for name, module in model.named_modules() if hasattr(module, "base_layer"))
+    return next(module for name, module in named if f".{name}".endswith(f".{path}"))
+
+
+def save(model: PeftModel, folder: str) -> None:
+    """As `save_pretrained`, so that the folder loads onto the untouched base model: what a start took out
+    of its weights is saved with the adapter, as a plain LoRA of twice the rank."""
+    from safetensors.torch import save_file
+
+    from autopeft_searchspace.tuners.starts import whole_adapter
+
+    model.save_pretrained(folder, safe_serialization=True)
+    if (whole := whole_adapter(model)) is not None:
+        config, state = whole
+        config.inference_mode = True
+        config.save_pretrained(folder)
+        save_file(state, f"{folder}/adapter_model.safetensors", metadata={"format": "pt"})
 
 
 class MergeError(ValueError):

@@ -9,6 +9,8 @@ from typing import Any
 
 Value = int | float | str | bool
 MAXIMUM_COMPONENTS = 3
+OPTIMIZERS = ("adamw", "lora_plus", "lora_fa", "riemannian")
+"""The first is for every type, the others for pairs of low-rank factors (`autopeft.updates`)."""
 
 
 @dataclass(frozen=True)
@@ -87,11 +89,13 @@ class Configuration:
     components: at most three, of distinct types; without them and a strategy only the task head trains.
     learning_rate: peak of the schedule, for adapter and head alike.
     strategy: which layers train when; None where all of the adapter trains in every step.
+    optimizer: one of `OPTIMIZERS`.
     """
 
     components: tuple[Component, ...]
     learning_rate: float
     strategy: Strategy | None = None
+    optimizer: str = OPTIMIZERS[0]
 
     @property
     def head_only(self) -> bool:
@@ -104,15 +108,20 @@ class Configuration:
         return json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
 
     def to_json(self) -> dict[str, Any]:
-        """`strategy` stands there only where there is one, so that keys without it are what they always were."""
-        plain: dict[str, Any] = {"components": [c.to_json() for c in self.components], "learning_rate": self.learning_rate}
-        return plain if self.strategy is None else {**plain, "strategy": self.strategy.to_json()}
+        """`strategy` and `optimizer` stand there only where they are not the usual, so that keys without them are what they always were."""
+        found: dict[str, Any] = {"components": [c.to_json() for c in self.components], "learning_rate": self.learning_rate}
+        if self.strategy:
+            found["strategy"] = self.strategy.to_json()
+        if self.optimizer != OPTIMIZERS[0]:
+            found["optimizer"] = self.optimizer
+        return found
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Configuration:
         _check_kind("learning_rate", int | float, data["learning_rate"])
         strategy = Strategy.from_json(data["strategy"]) if "strategy" in data else None
-        return cls(tuple(Component.from_json(c) for c in data["components"]), data["learning_rate"], strategy)
+        _check_kind("optimizer", str, optimizer := data.get("optimizer", OPTIMIZERS[0]))
+        return cls(tuple(Component.from_json(c) for c in data["components"]), data["learning_rate"], strategy, optimizer)
 
     def __hash__(self) -> int:
         return hash(self.key)
@@ -126,7 +135,8 @@ class Configuration:
             parts.append(f"{c.type} {c.size}{roles}{options}, layers {ranges(c.layers)}")
         if self.strategy:
             parts = [f"{' + '.join(parts) or 'no adapter'}; {self.strategy.in_words()}"]
-        return f"{' + '.join(parts) or 'head only'}; learning rate {self.learning_rate:g}"
+        optimizer = "" if self.optimizer == OPTIMIZERS[0] else f", {self.optimizer}"
+        return f"{' + '.join(parts) or 'head only'}; learning rate {self.learning_rate:g}{optimizer}"
 
 
 def ranges(layers: tuple[int, ...]) -> str:

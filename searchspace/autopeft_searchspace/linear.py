@@ -142,6 +142,16 @@ class LinearAdapter(AdapterType):
         return native_parts(self.config(component, targets, shape), targets, base, mergeable=self.supports.merge)
 
 
+class OwnLinearAdapter(LinearAdapter):
+    """Types that peft does not have: a subclass says what to `attach`."""
+
+    def peft_config(self, component: Component, shape: ModelShape) -> None:
+        return None
+
+    def config(self, component: Component, targets: Sequence[LinearShape], shape: ModelShape) -> PeftConfig:
+        raise NotImplementedError(f"{self.name} is no type of peft")
+
+
 def narrowest(shape: ModelShape) -> int:
     """The smallest number of input or output features of a module that has a role."""
     return min(min(m.d_in, m.d_out) for modules in shape.modules.values() for m in modules)

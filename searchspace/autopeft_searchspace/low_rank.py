@@ -35,6 +35,10 @@ class LowRank(LinearAdapter):
         """rank * (d_in + d_out)."""
         return component.size * (module.d_in + module.d_out)
 
+    def frozen_by_lora_fa(self, component: Component, shape: ModelShape) -> int:
+        """rank * d_in of each module."""
+        return sum(component.size * module.d_in for module in self.targets(component, shape))
+
     def default_learning_rate(self, component: Component, shape: ModelShape) -> float:
         """5e-3 (8 / rank)^(3/4) (384 / width), within 1e-4 .. 1e-2, whatever alpha.
 

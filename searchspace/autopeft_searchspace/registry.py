@@ -19,6 +19,8 @@ from autopeft_searchspace.shape import ModelShape
 if TYPE_CHECKING:
     from peft import PeftConfig
 
+    from autopeft_searchspace.tuners.starts import Seen
+
 PLUGINS = "autopeft.adapters"
 """Entry point group: modules whose import registers further adapter types."""
 Base = Callable[[str], Any]
@@ -65,9 +67,27 @@ class AdapterType(ABC):
     traced_as: ClassVar[str] = ""
     """Type with alike activations whose training step is traced in its place, where its own cannot be."""
 
+    pairs: ClassVar[bool] = False
+    """Whether its update is a product of two trained factors, which optimisers of such pairs train."""
+
+    schedules: ClassVar[bool] = False
+    """Whether it changes what trains from step to step by itself."""
+
+    def frozen_by_lora_fa(self, component: Component, shape: ModelShape) -> int:
+        """Of types with `pairs`, the weights of the first factors, which LoRA-FA does not train."""
+        return 0
+
     def changes_base(self, component: Component) -> bool:
         """Whether building it takes something out of the weights of the base model; then it stands alone."""
         return False
+
+    def starts_from_data(self, component: Component) -> bool:
+        """Whether its first weights are found from training batches (`start`)."""
+        return False
+
+    def start(self, component: Component, layer: Any, seen: Seen) -> None:
+        """Give one of its modules the first weights. layer: what stands on the module. seen: of the module, in training batches."""
+        raise NotImplementedError(f"{self.name} does not start from data")
 
     def unavailable(self, shape: ModelShape) -> str | None:
         """Why this model cannot take the type, or None where it can."""

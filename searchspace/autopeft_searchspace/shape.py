@@ -72,6 +72,13 @@ class ModelShape:
         """Roles this model has, in the order of `ROLES`."""
         return tuple(role for role in ROLES if role in self.modules)
 
+    @property
+    def block_paths(self) -> tuple[str, ...]:
+        """The transformer block of each layer: the path of its modules up to the number, `encoder.layer.3`."""
+        paths = [modules.path.split(".") for modules in next(iter(self.modules.values()))]
+        depth = next((i for i, part in enumerate(paths[0]) if part.isdigit()), len(paths[0]) - 1)
+        return tuple(".".join(path[: depth + 1]) for path in paths)
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 

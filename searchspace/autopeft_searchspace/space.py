@@ -26,8 +26,9 @@ from typing import Any
 import numpy as np
 import yaml
 
-from autopeft_searchspace.configuration import MAXIMUM_COMPONENTS, Component, Configuration, Strategy, Value
-from autopeft_searchspace.dims import Dimension, bit_dimension, real_dimension
+from autopeft_searchspace.configuration import MAXIMUM_COMPONENTS, OPTIMIZERS, Component, Configuration, Strategy, Value
+from autopeft_searchspace.dims import Dimension, bit_dimension, choice_dimension, real_dimension
+from autopeft_searchspace.low_rank import LowRank
 from autopeft_searchspace.registry import AdapterType, adapter_type, adapter_types
 from autopeft_searchspace.shape import ModelShape
 from autopeft_searchspace.strategies import NONE, STRATEGIES, settings_of, strategy_dimensions, strategy_type
@@ -78,9 +79,11 @@ class Space:
     def _needs(self) -> dict[str, tuple[str, ...]]:
         """Dimension -> the sizes of which one must be above 0 for it to matter; none where it always does."""
         sizes = tuple(f"{type}.size" for type in self.types)
+        placed = tuple(f"{adapter.name}.size" for adapter in self._adapters if adapter.supports.layers)
         needs: dict[str, tuple[str, ...]] = {d.name: (f"{d.name.partition('.')[0]}.size",) for d in self.dimensions}
-        needs |= {d.name: sizes for d in self.dimensions if d.name.startswith("layers.")}
+        needs |= {d.name: placed for d in self.dimensions if d.name.startswith("layers.")}
         with_roles = tuple(f"{adapter.name}.size" for adapter in self._adapters if adapter.supports.roles)
+        needs |= {"optimizer": tuple(f"{adapter.name}.size" for adapter in self._adapters if adapter.pairs)}
         needs |= {d.name: with_roles for d in self.dimensions if d.name.startswith("roles.")}
         return needs | dict.fromkeys((*sizes, "learning_rate", "strategy"), ())
 
@@ -122,17 +125,20 @@ class Space:
             raise ValueError(why)
         components = self._components(values)
         strategy = settings_of(str(values.get("strategy", NONE)), values)
+        optimizer = str(values.get("optimizer", OPTIMIZERS[0]))
+        if why_not(optimizer, components, strategy):
+            optimizer = OPTIMIZERS[0]
         if self.learning_rate is not None:
-            return Configuration(components, self.learning_rate, strategy)
+            return Configuration(components, self.learning_rate, strategy, optimizer)
         rate = default_learning_rate(components, self.shape, strategy) * float(values["learning_rate"])
-        return Configuration(components, float(f"{rate:.3g}"), strategy)
+        return Configuration(components, float(f"{rate:.3g}"), strategy, optimizer)
 
     def values(self, configuration: Configuration) -> dict[str, Value]:
         """A point that stands for `configuration`; its learning rate may be rounded to the grid.
 
         Raises `OutsideSpace` where a type, size, option or placement is not in the space.
         """
-        layers = {component.layers for component in configuration.components}
+        layers = {component.layers for component in configuration.components if adapter_type(component.type).supports.layers}
         if len(layers) > 1:
             raise OutsideSpace("components in different layers; this space has one choice of layers for all")
         if self.shared_roles and len({c.roles for c in configuration.components if c.roles}) > 1:
@@ -144,6 +150,8 @@ class Space:
             values.update(self._own_values(component))
         for i in range(self.shape.layers) if layers else ():
             values[f"layers.{i}"] = i in next(iter(layers))
+        if "optimizer" in self.by_name or configuration.optimizer != OPTIMIZERS[0]:
+            values["optimizer"] = configuration.optimizer
         if self.learning_rate is None:
             usual = default_learning_rate(configuration.components, self.shape, configuration.strategy)
             values["learning_rate"] = self.by_name["learning_rate"].nearest(configuration.learning_rate / usual)
@@ -157,7 +165,7 @@ class Space:
                     del values[name]
                     continue
                 type_name, _, option = name.partition(".")
-                if type_name in STRATEGIES or type_name == "strategy":
+                if type_name in STRATEGIES or type_name in ("strategy", "optimizer"):
                     raise OutsideSpace(f"space {self.name!r} has no dimension {name!r}")
                 if value == adapter_type(type_name).neutral.get(option):
                     del values[name]
@@ -242,7 +250,10 @@ def trainable_parameters(configuration: Configuration, shape: ModelShape) -> int
     the whole base model where a strategy trains that block by block."""
     if configuration.strategy and not strategy_type(configuration.strategy.name).adapters:
         return shape.total_parameters
-    return sum(adapter_type(c.type).trainable_parameters(c, shape) for c in configuration.components)
+    total = sum(adapter_type(c.type).trainable_parameters(c, shape) for c in configuration.components)
+    if configuration.optimizer != "lora_fa":
+        return total
+    return total - sum(adapter_type(c.type).frozen_by_lora_fa(c, shape) for c in configuration.components)
 
 
 def check(configuration: Configuration, shape: ModelShape) -> None:
@@ -265,10 +276,28 @@ def check(configuration: Configuration, shape: ModelShape) -> None:
         if not 0 <= component.layers[0] <= component.layers[-1] < shape.layers:
             raise ValueError(f"layers of {component.type} must lie in 0..{shape.layers - 1}, they are {list(component.layers)}")
         adapter.check(component, shape)
-    if why := clash(configuration.components, shape):
+    if why := clash(configuration.components, shape) or why_not(configuration.optimizer, configuration.components, configuration.strategy):
         raise ValueError(why)
     if configuration.strategy:
         check_strategy(configuration.strategy, configuration.components, shape)
+
+
+def why_not(optimizer: str, components: Sequence[Component], strategy: Strategy | None = None) -> str | None:
+    """Why components cannot be trained by an optimiser, or None where they can.
+
+    Those of pairs know the two factors of every component that is built of some; a strategy has AdamW.
+    """
+    if optimizer not in OPTIMIZERS:
+        return f"optimizer must be one of {', '.join(OPTIMIZERS)}, it is {optimizer!r}"
+    if optimizer == OPTIMIZERS[0]:
+        return None
+    if strategy:
+        return f"optimizer {optimizer} does not go with strategy {strategy.name}"
+    if not any(adapter_type(c.type).pairs for c in components):
+        names = ", ".join(c.type for c in components)
+        return f"optimizer {optimizer} trains pairs of low-rank factors, of which there are none in {names or 'a task head'}"
+    alike = [c.type for c in components if isinstance(adapter_type(c.type), LowRank) and not adapter_type(c.type).pairs]
+    return f"optimizer {optimizer} is not made for the factors of {', '.join(alike)}" if alike else None
 
 
 def clash(components: Sequence[Component], shape: ModelShape) -> str | None:
@@ -306,7 +335,8 @@ def traced(configuration: Configuration, shape: ModelShape) -> Configuration:
             name = next(name for name in (adapter.traced_as, "loha", "lokr", "randlora", "lora") if name not in taken)
             component = adapter_type(name).sized_for(adapter.trainable_parameters(component, shape), component, shape)
         found.append(component)
-    return Configuration(tuple(found), configuration.learning_rate)
+    optimizer = OPTIMIZERS[0] if why_not(configuration.optimizer, found) else configuration.optimizer
+    return Configuration(tuple(found), configuration.learning_rate, optimizer=optimizer)
 
 
 def presets() -> dict[str, dict[str, Any]]:
@@ -320,9 +350,9 @@ def build_space(preset: str, shape: ModelShape, change: Mapping[str, Any] | None
     """The space of a preset on a model.
 
     change: `types` (list of adapter types, or `all`), `strategies` (list of layer strategies, or `all`),
-        `layers` (`bits` or `all`), `learning_rate` (`search` or a number), `maximum_components`, `variants` (whether
-        refinements of types, such as `lora.init`, are searched, or only those that are named), `roles` (`own` choices of each
-        type, or one `shared` by all), and any dimension's name with the value or the list of
+        `optimizers` (list of `OPTIMIZERS`, or `all`), `layers` (`bits` or `all`), `learning_rate` (`search` or a number),
+        `maximum_components`, `variants` (whether refinements of types, such as `lora.init`, are searched, or only those that
+        are named), `roles` (`own` choices of each type, or one `shared` by all), and any dimension's name with the value or the list of
         values it is restricted to, e.g. `{"lora.size": [0, 4, 8], "serial.place": "attention"}`, or
         the range of its numbers, e.g. `{"prefix.size": {"maximum": 128}}`; 0 = off stays in a range.
     Raises ValueError naming the rule, the value and near names.
@@ -337,6 +367,8 @@ def build_space(preset: str, shape: ModelShape, change: Mapping[str, Any] | None
     most = settings.pop("maximum_components", MAXIMUM_COMPONENTS)
     variants, roles = settings.pop("variants", False), settings.pop("roles", "own")
     strategies = settings.pop("strategies", [])
+    optimizers = settings.pop("optimizers", [])
+    optimizers = list(OPTIMIZERS) if optimizers == "all" else optimizers
     if layers not in ("bits", "all"):
         raise ValueError(f"layers must be 'bits' or 'all', it is {layers!r}")
     if rate != "search" and not (isinstance(rate, (int, float)) and rate > 0):
@@ -345,6 +377,8 @@ def build_space(preset: str, shape: ModelShape, change: Mapping[str, Any] | None
         raise ValueError(f"maximum_components must be 1 to {MAXIMUM_COMPONENTS}, it is {most!r}")
     if roles not in ("own", "shared"):
         raise ValueError(f"roles must be 'own' or 'shared', it is {roles!r}")
+    if not isinstance(optimizers, list) or not set(optimizers) <= set(OPTIMIZERS):
+        raise ValueError(f"optimizers must be 'all' or a list of {', '.join(OPTIMIZERS)}, it is {optimizers!r}")
     left_out = {name: why for name in names if (why := adapter_type(name).unavailable(shape))}
     types = tuple(name for name in names if name not in left_out)
     if not types:
@@ -360,6 +394,8 @@ def build_space(preset: str, shape: ModelShape, change: Mapping[str, Any] | None
         dimensions += [bit_dimension(f"roles.{role}") for role in shape.roles]
     if layers == "bits":
         dimensions += [bit_dimension(f"layers.{i}") for i in range(shape.layers)]
+    if optimizers and any(adapter_type(name).pairs for name in types):
+        dimensions.append(choice_dimension("optimizer", [name for name in OPTIMIZERS if name in optimizers]))
     if rate == "search":
         dimensions.append(LEARNING_RATE_FACTORS)
     if strategies:

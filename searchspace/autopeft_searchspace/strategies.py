@@ -60,6 +60,8 @@ class StrategyType:
         for component in components:
             if self.types and component.type not in self.types:
                 return f"{self.name} works on {', '.join(self.types)}, not on {component.type}"
+            if adapter_type(component.type).schedules:
+                return f"{self.name} trains layers now and then, and {component.type} follows a schedule of its own in every step"
             if not trains_per_layer(component, shape):
                 return f"{self.name} trains layers apart, and the layers of {component.type} share trained weights"
         return None

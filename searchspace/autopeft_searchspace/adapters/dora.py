@@ -19,6 +19,7 @@ class Dora(LowRank):
     name = "dora"
     title = "LoRA with the size of each output trained apart"
     source = "Liu et al., ICML 2024 (arXiv 2402.09353)"
+    pairs = True
     memory_like = "dense"
     supports = Supports(
         merge=True,

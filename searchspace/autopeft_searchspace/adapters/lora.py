@@ -4,13 +4,14 @@ W x + (alpha / r) B A x,   A: d_in -> r random, B: r -> d_out zero        Hu et 
 
 Other ways to start, all of which keep the function (the part of W that A and B take over is taken out
 of W): the r largest singular triplets (PiSSA, arXiv 2404.02948), the QR factors (OLoRA, arXiv
-2406.01775), orthonormal rows and columns.
+2406.01775), orthonormal rows and columns. And three that look at training batches first: at what the
+modules read (EVA, which keeps W), at that and W (CorDA), or at the gradient of W (LoRA-GA).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autopeft_searchspace.checks import check_options, check_roles
 from autopeft_searchspace.configuration import Component, Value
@@ -19,9 +20,13 @@ from autopeft_searchspace.low_rank import LowRank
 from autopeft_searchspace.registry import Supports, register
 from autopeft_searchspace.shape import LinearShape, ModelShape
 
+if TYPE_CHECKING:
+    from autopeft_searchspace.tuners.starts import Seen
+
 ALPHA_RATIOS = (1, 2, 4)
 """alpha / rank, that is the scaling of the update."""
-CHANGING_THE_BASE = ("pissa", "olora", "orthogonal")
+CHANGING_THE_BASE = ("pissa", "olora", "orthogonal", "corda", "lora_ga")
+FROM_DATA = ("eva", "corda", "lora_ga")
 
 
 @register
@@ -29,9 +34,10 @@ class Lora(LowRank):
     name = "lora"
     title = "Low-rank update of linear modules"
     source = "Hu et al., ICLR 2022 (arXiv 2106.09685)"
+    pairs = True
     memory_like = ""
     supports = Supports(merge=True, quantised_base=True, layers=True, roles=True, identity_at_start=True, plain_peft=True)
-    options = {"init": ("default", "gaussian", *CHANGING_THE_BASE)}  # noqa: RUF012
+    options = {"init": ("default", "gaussian", "eva", *CHANGING_THE_BASE)}  # noqa: RUF012
     neutral = {"init": "default"}  # noqa: RUF012
 
     def dimensions(self, shape: ModelShape) -> Sequence[Dimension]:
@@ -66,4 +72,20 @@ class Lora(LowRank):
 
     def settings(self, component: Component, targets: Sequence[LinearShape], shape: ModelShape) -> dict[str, Any]:
         init = self.option(component, "init")
-        return {} if init == "default" else {"init_lora_weights": init}
+        return {} if init in ("default", *FROM_DATA) else {"init_lora_weights": init}
+
+    def starts_from_data(self, component: Component) -> bool:
+        return self.option(component, "init") in FROM_DATA
+
+    def start(self, component: Component, layer: Any, seen: Seen) -> None:
+        from autopeft_searchspace.tuners import starts
+
+        rank = component.size
+        match self.option(component, "init"):
+            case "eva":
+                zero = seen.weight.new_zeros(len(seen.weight), rank)
+                starts.set_factors(layer, zero, starts.eva(seen, rank), keep_function=False)
+            case "corda":
+                starts.set_factors(layer, *starts.corda(seen, rank), keep_function=True)
+            case "lora_ga":
+                starts.set_factors(layer, *starts.lora_ga(seen, rank), keep_function=True)

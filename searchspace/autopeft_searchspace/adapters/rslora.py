@@ -21,6 +21,7 @@ class RsLora(LowRank):
     name = "rslora"
     title = "LoRA scaled by the root of its rank"
     source = "Kalajdzievski 2023 (arXiv 2312.03732)"
+    pairs = True
     supports = Supports(merge=True, quantised_base=True, layers=True, roles=True, identity_at_start=True, plain_peft=True)
 
     def settings(self, component: Component, targets: Sequence[LinearShape], shape: ModelShape) -> dict[str, Any]:

@@ -69,10 +69,14 @@ class TaskModel(nn.Module):
 
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Logits [n, outputs], for causal_lm [n, tokens, vocabulary]. Takes of `batch` what the backbone knows."""
-        output = self.backbone(**{name: tensor for name, tensor in batch.items() if name in self._inputs and name != "labels"})
+        output = self.backbone(**self.inputs_of(batch))
         if self.head is None:
             return output.logits
         return self.head(masked_mean(output.last_hidden_state, batch["attention_mask"]))
+
+    def inputs_of(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What the backbone takes of a batch."""
+        return {name: tensor for name, tensor in batch.items() if name in self._inputs and name != "labels"}
 
     def generate(self, prompts: Sequence[Sequence[int]], max_new_tokens: int, device: torch.device | str) -> list[str]:
         """Greedy completions of token prompts, as text without special tokens."""
@@ -99,7 +103,7 @@ class TaskModel(nn.Module):
         on every device and whether or not an adapter is there."""
         generator = torch.Generator().manual_seed(seed)
         fresh: dict[str, Tensor] = {}
-        for name, parameter in self._head_tensors():
+        for name, parameter in self.named_head_tensors():
             if name not in fresh:
                 if parameter.ndim > 1:
                     fresh[name] = torch.randn(parameter.shape, generator=generator) * self._initializer_range
@@ -110,14 +114,14 @@ class TaskModel(nn.Module):
 
     def open_head(self) -> None:
         """Let the task head train; adapters are peft's business."""
-        for _, parameter in self._head_tensors(originals=not self._is_wrapped()):
+        for _, parameter in self.named_head_tensors(originals=not self._is_wrapped()):
             parameter.requires_grad_(True)
 
     def _is_wrapped(self) -> bool:
         """Whether peft keeps a copy of the model's own head to train."""
         return any(".modules_to_save." in f".{name}" for name, _ in self.backbone.named_parameters())
 
-    def _head_tensors(self, *, originals: bool = True) -> Iterator[tuple[str, nn.Parameter]]:
+    def named_head_tensors(self, *, originals: bool = True) -> Iterator[tuple[str, nn.Parameter]]:
         """Parameters of the task head by the name they have without peft; `originals`: also those
         that peft put aside while it trains a copy."""
         if self.head is not None:
@@ -131,7 +135,7 @@ class TaskModel(nn.Module):
 
     def head_parameters(self) -> Iterator[nn.Parameter]:
         """Trainable parameters of the task head."""
-        return (parameter for _, parameter in self._head_tensors() if parameter.requires_grad)
+        return (parameter for _, parameter in self.named_head_tensors() if parameter.requires_grad)
 
     def adapter_parameters(self) -> Iterator[nn.Parameter]:
         """Trainable parameters that are not the task head's."""
@@ -151,7 +155,9 @@ class TaskModel(nn.Module):
 
     def save_head(self, folder: Path) -> None:
         """Write `head.safetensors` and `head.json` (head kind and the task's notes); nothing where there is no head."""
-        tensors = {name: parameter.detach().cpu().contiguous() for name, parameter in self._head_tensors(originals=not self._is_wrapped())}
+        tensors = {
+            name: parameter.detach().cpu().contiguous() for name, parameter in self.named_head_tensors(originals=not self._is_wrapped())
+        }
         if tensors:
             save_file(tensors, str(folder / "head.safetensors"))
             (folder / "head.json").write_text(json.dumps({"head": self.head_kind, **self.notes}, indent=1), encoding="utf-8")
@@ -165,7 +171,7 @@ class TaskModel(nn.Module):
             raise ModelError(f"no task head can be read from {folder}: {error}") from None
         if saved != {"head": self.head_kind, **self.notes}:
             raise ModelError(f"the task head in {folder} is for {saved}, the model has {{'head': {self.head_kind!r}, **{self.notes}}}")
-        for name, parameter in self._head_tensors():
+        for name, parameter in self.named_head_tensors():
             if name not in tensors or tensors[name].shape != parameter.shape:
                 raise ModelError(f"the task head in {folder} lacks {name} of shape {list(parameter.shape)}")
             with torch.no_grad():

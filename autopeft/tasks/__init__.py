@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 Batch = dict[str, Tensor]
 """`input_ids` and `attention_mask` [examples, tokens], `token_type_ids` for pairs, and `labels`."""
+Forward = Callable[[Batch], Tensor]
+"""What gives logits for a batch: a `TaskModel`, or whoever has them already."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class Task(Protocol):
     def collate(self, encoded: Sequence[Encoded], pad_id: int, device: Device | str) -> Batch:
         """A training batch, padded on the right to its longest example."""
 
-    def loss(self, model: TaskModel, batch: Batch) -> Tensor:
+    def loss(self, model: Forward, batch: Batch) -> Tensor:
         """Mean loss of a batch, computed in float32: scalar."""
 
     def predict(self, model: TaskModel, encoded: Sequence[Encoded], batch_size: int, device: Device | str) -> Predictions:

@@ -15,7 +15,7 @@ from autopeft.batches import evaluation_batches
 from autopeft.data import Example, Splits
 from autopeft.errors import DataError, ModelError
 from autopeft.spec import TaskSpec
-from autopeft.tasks import Batch, Encoded, Predictions, register, tokens
+from autopeft.tasks import Batch, Encoded, Forward, Predictions, register, tokens
 from autopeft.tasks.metrics import check_finite, proportion, token_mean
 from autopeft.trial import Measurement
 
@@ -83,7 +83,7 @@ class CausalLm:
         kept = torch.arange(first - 1, labels.shape[1] - 1)
         return tokens.to_device({**tokens.inputs(encoded, pad_id), "labels": labels, "logits_to_keep": kept}, device)
 
-    def loss(self, model: TaskModel, batch: Batch) -> Tensor:
+    def loss(self, model: Forward, batch: Batch) -> Tensor:
         losses, counted = _token_losses(model, batch)
         return losses.sum() / counted.sum()
 
@@ -133,7 +133,7 @@ def _opened(prompt: str, completion: str) -> str:
     return prompt if joined else f"{prompt}\n"
 
 
-def _token_losses(model: TaskModel, batch: Batch) -> tuple[Tensor, Tensor]:
+def _token_losses(model: Forward, batch: Batch) -> tuple[Tensor, Tensor]:
     """Loss of each token in float32, 0 where it is not counted, and whether it is: both [n, kept].
 
     Logits at position t say token t + 1. Models that cannot leave out logits give all of them.

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from autopeft.data import Example, Splits
 from autopeft.spec import TaskSpec
-from autopeft.tasks import Batch, Encoded, Predictions, register, tokens
+from autopeft.tasks import Batch, Encoded, Forward, Predictions, register, tokens
 from autopeft.tasks.metrics import Array, bootstrapped, check_finite, proportion
 from autopeft.trial import Measurement
 
@@ -59,7 +59,7 @@ class Classification:
         labels = torch.tensor([e.target for e in encoded])
         return tokens.to_device({**tokens.inputs(encoded, pad_id), "labels": labels}, device)
 
-    def loss(self, model: TaskModel, batch: Batch) -> Tensor:
+    def loss(self, model: Forward, batch: Batch) -> Tensor:
         return F.cross_entropy(model(batch).float(), batch["labels"])
 
     def predict(self, model: TaskModel, encoded: Sequence[Encoded], batch_size: int, device: torch.device | str) -> Predictions:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from autopeft.data import Example, Splits
 from autopeft.errors import DataError
 from autopeft.spec import TaskSpec
-from autopeft.tasks import Batch, Encoded, Predictions, register, tokens
+from autopeft.tasks import Batch, Encoded, Forward, Predictions, register, tokens
 from autopeft.tasks.metrics import Array, bootstrapped, check_finite
 from autopeft.trial import Measurement
 
@@ -58,7 +58,7 @@ class Regression:
         labels = torch.tensor([e.target for e in encoded], dtype=torch.float32)
         return tokens.to_device({**tokens.inputs(encoded, pad_id), "labels": labels}, device)
 
-    def loss(self, model: TaskModel, batch: Batch) -> Tensor:
+    def loss(self, model: Forward, batch: Batch) -> Tensor:
         return F.mse_loss(model(batch).float().squeeze(-1), batch["labels"])
 
     def predict(self, model: TaskModel, encoded: Sequence[Encoded], batch_size: int, device: torch.device | str) -> Predictions:

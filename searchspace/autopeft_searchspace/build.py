@@ -45,7 +45,7 @@ def adapt(
     config = peft_config(configuration, shape)
     config.task_type = task_type
     config.modules_to_save = list(modules_to_save) or None
-    changed = _changed_weights(backbone, configuration, shape)
+    changed = {path: backbone.base_model.get_submodule(path).weight.detach().clone() for path in changed_paths(configuration, shape)}
     model = get_peft_model(backbone, config)
     setattr(model, BEFORE, changed)
     if configuration.optimizer == "lora_fa":
@@ -152,14 +152,15 @@ def merge(model: nn.Module, batch: Mapping[str, Tensor], tolerance: float = 1e-3
     return merged
 
 
-def _changed_weights(backbone: PreTrainedModel, configuration: Configuration, shape: ModelShape) -> dict[str, Tensor]:
-    """Copies of the weights that building takes something out of; path relative to the backbone -> weight."""
-    found: dict[str, Tensor] = {}
-    for component in configuration.components:
-        if adapter_type(component.type).changes_base(component):
-            for path in {module.path for role in component.roles for module in (shape.modules[role][i] for i in component.layers)}:
-                found[path] = backbone.base_model.get_submodule(path).weight.detach().clone()
-    return found
+def changed_paths(configuration: Configuration, shape: ModelShape) -> list[str]:
+    """Paths, relative to the base model, of the modules that building takes something out of the weights of."""
+    return [
+        shape.modules[role][layer].path
+        for component in configuration.components
+        if adapter_type(component.type).changes_base(component)
+        for role in component.roles
+        for layer in component.layers
+    ]
 
 
 def peft_config(configuration: Configuration, shape: ModelShape) -> PeftConfig:

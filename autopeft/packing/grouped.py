@@ -1,0 +1,133 @@
+"""Adapters on one module that a single operation serves for all trials, where each is a plain case of its kind.
+
+A kind reads what it needs off one trial's layer, or says None: then that trial's own layer runs on its rows.
+Trials without an adapter on the module stand in the same operation with weights of no size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any, Protocol
+
+import torch
+from peft.tuners.ia3 import Linear as Ia3Linear
+from peft.tuners.lora import Linear as LoraLinear
+from peft.tuners.shira import Linear as ShiraLinear
+from torch import Tensor, nn
+
+from autopeft_kernels.bottleneck import bottleneck
+from autopeft_kernels.low_rank import low_rank
+from autopeft_kernels.sparse import Places, sparse
+from autopeft_searchspace.tuners.composition import ComposedLayer
+from autopeft_searchspace.tuners.parts import Bottleneck, SerialPart
+
+Update = Callable[[Tensor, Tensor, tuple[int, ...]], Tensor]
+"""(output of the shared module [rows, N], its input [rows, K], bounds of the trials' rows) -> output with all updates."""
+
+
+class Kind(Protocol):
+    """One kind of adapter. `read`: what `update` needs of a layer; None where the layer is more than the plain case."""
+
+    def read(self, layer: Any) -> Any | None: ...
+
+    def update(self, found: Sequence[Any | None], shared: nn.Module) -> Update:
+        """The update of all trials, in the order of their rows; None for those that have nothing here."""
+
+
+def _sizes(module: Any) -> tuple[int, int]:
+    return (module.in_features, module.out_features) if isinstance(module, nn.Linear) else (module.nx, module.nf)
+
+
+def _only_adapter(layer: Any) -> str | None:
+    """Name of the one adapter of a peft layer that is switched on and not merged."""
+    names = layer.active_adapters
+    return names[0] if len(names) == 1 and not layer.disable_adapters and not layer.merged else None
+
+
+class LowRank:
+    """LoRA without dropout or variants: (A, B, scaling)."""
+
+    def read(self, layer: Any) -> tuple[Tensor, Tensor, float] | None:
+        name = _only_adapter(layer) if type(layer) is LoraLinear else None
+        if name not in getattr(layer, "lora_A", ()) or name in layer.lora_variant or not isinstance(layer.lora_dropout[name], nn.Identity):
+            return None
+        a, b = layer.lora_A[name], layer.lora_B[name]
+        return (a.weight, b.weight, float(layer.scaling[name])) if a.bias is None and b.bias is None else None
+
+    def update(self, found: Sequence[Any | None], shared: nn.Module) -> Update:
+        d_in, d_out = _sizes(shared)
+        like = next(each[0] for each in found if each)
+        nothing = (like.new_empty(0, d_in), like.new_empty(d_out, 0), 0.0)
+        a, b, scaling = zip(*(each or nothing for each in found), strict=True)
+        factors = torch.tensor(scaling, dtype=torch.float32, device=like.device)
+        return lambda out, x, bounds: low_rank(out, x.to(out.dtype), a, b, factors, bounds)
+
+
+class Serial:
+    """A serial bottleneck alone on a module, without a norm: its linear modules."""
+
+    def __init__(self, activation: str, module: type[nn.Module]) -> None:
+        self.activation, self.module = activation, module
+
+    def read(self, layer: Any) -> tuple[nn.Linear, nn.Linear] | None:
+        parts = layer.active_parts() if isinstance(layer, ComposedLayer) and not layer.disable_adapters and not layer.merged else []
+        inner = parts[0].bottleneck if len(parts) == 1 and type(parts[0]) is SerialPart else None
+        plain = isinstance(inner, Bottleneck) and inner.norm is None and type(inner.activation) is self.module
+        return (inner.down, inner.up) if inner is not None and plain and type(inner.down) is type(inner.up) is nn.Linear else None
+
+    def update(self, found: Sequence[Any | None], shared: nn.Module) -> Update:
+        width = _sizes(shared)[1]
+        like = next(each[0].weight for each in found if each)
+        down = [each[0].weight if each else like.new_empty(0, width) for each in found]
+        up = [each[1].weight if each else like.new_empty(width, 0) for each in found]
+        biases: dict[str, Sequence[Tensor]] = {}
+        if any(each and each[0].bias is not None for each in found):
+            for name, place, weights in (("down_bias", 0, down), ("up_bias", 1, up)):
+                none = [like.new_zeros(len(weight)) for weight in weights]
+                biases[name] = [
+                    each[place].bias if each and each[place].bias is not None else zero for each, zero in zip(found, none, strict=True)
+                ]
+        return lambda out, x, bounds: bottleneck(out, out, down, up, bounds, activation=self.activation, **biases)
+
+
+class Scaled:
+    """IA3 on outputs: the vector they are multiplied by."""
+
+    def read(self, layer: Any) -> Tensor | None:
+        name = _only_adapter(layer) if type(layer) is Ia3Linear and not layer.is_feedforward else None
+        return layer.ia3_l[name] if name in getattr(layer, "ia3_l", ()) else None
+
+    def update(self, found: Sequence[Any | None], shared: nn.Module) -> Update:
+        like = next(each for each in found if each is not None)
+        one = like.new_ones(_sizes(shared)[1])
+
+        def scale(out: Tensor, x: Tensor, bounds: tuple[int, ...]) -> Tensor:
+            factors = torch.stack([one if each is None else each.flatten() for each in found])
+            counts = torch.tensor([end - start for start, end in pairwise(bounds)])
+            return (out * factors.repeat_interleave(counts.to(out.device), dim=0, output_size=len(out))).to(out.dtype)
+
+        return scale
+
+
+class Sparse:
+    """SHiRA: values of the trained entries, and where they stand."""
+
+    def read(self, layer: Any) -> tuple[Tensor, Places] | None:
+        name = _only_adapter(layer) if type(layer) is ShiraLinear else None
+        if name is None or layer.scaling[name] != 1.0:
+            return None
+        rows, columns = layer.shira_indices[name].long()
+        values = layer.shira_weight[name]
+        return values, Places.of(rows.to(values.device), columns.to(values.device), layer.out_features, layer.in_features)
+
+    def update(self, found: Sequence[Any | None], shared: nn.Module) -> Update:
+        d_in, d_out = _sizes(shared)
+        like = next(each[0] for each in found if each)
+        none = torch.empty(0, dtype=torch.int64, device=like.device)
+        nothing = (like.new_empty(0), Places.of(none, none, d_out, d_in))
+        values, places = zip(*(each or nothing for each in found), strict=True)
+        return lambda out, x, bounds: sparse(out, x.to(out.dtype), values, places, bounds)
+
+
+KINDS: tuple[Kind, ...] = (LowRank(), Scaled(), Sparse(), Serial("relu", nn.ReLU), Serial("silu", nn.SiLU), Serial("tanh", nn.Tanh))

@@ -1,0 +1,292 @@
+"""One forward pass of the base model for all trials of a pack."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from autopeft.models.head import TaskModel, masked_mean
+from autopeft.packing.grouped import KINDS, Update
+from autopeft.packing.rows import Rows, each_tensor
+from autopeft.packing.views import NotPackable, view_of
+from autopeft.tasks import Batch
+
+
+class TrialFault(Exception):
+    """A trial's own module raised an error; the other trials can go on without it."""
+
+    def __init__(self, number: int, error: Exception) -> None:
+        super().__init__(str(error))
+        self.number, self.error = number, error
+
+
+class Draws:
+    """Random numbers of one trial: as if nobody else drew any. used: whether its modules draw at all, None until seen."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._cuda = device if device.type == "cuda" else None
+        self._first = self._state = self._now()
+        self.used: bool | None = None
+
+    def settle(self) -> None:
+        """After a first step: whether anything was drawn in it decides whether to look after random numbers."""
+        if self.used is None:
+            self.used = not torch.equal(self._first, self._state)
+
+    def _now(self) -> Tensor:
+        return torch.get_rng_state() if self._cuda is None else torch.cuda.get_rng_state(self._cuda)
+
+    def _set(self, state: Tensor) -> None:
+        if self._cuda is None:
+            torch.set_rng_state(state)
+        else:
+            torch.cuda.set_rng_state(state, self._cuda)
+
+    @contextmanager
+    def mine(self) -> Iterator[None]:
+        before = self._now()
+        self._set(self._state)
+        try:
+            yield
+        finally:
+            self._state = self._now()
+            self._set(before)
+
+
+class Router(nn.Module):
+    """Stands for a module that some trials adapt: each trial's rows go through its own module, all other rows
+    through the shared one.
+
+    own: trial -> its module. updates: of all trials with rows for the shared module, in the order of `numbers`.
+    """
+
+    def __init__(
+        self, shared: nn.Module, own: Mapping[int, nn.Module], numbers: Sequence[int], rows: Rows, draws: Mapping[int, Draws]
+    ) -> None:
+        super().__init__()
+        self.shared, self._rows, self._draws = shared, rows, draws
+        found = {number: (kind, read) for number, layer in own.items() for kind in KINDS if (read := kind.read(layer)) is not None}
+        if isinstance(shared, nn.Linear) or hasattr(shared, "nf"):
+            found = {n: it for n, it in found.items() if _base_of(own[n]).weight.data_ptr() == shared.weight.data_ptr()}
+        else:
+            found = {}
+        self._own = {number: layer for number, layer in own.items() if number not in found}
+        self._together = tuple(number for number in numbers if number not in self._own)
+        kinds = {id(kind): kind for kind, _ in found.values()}.values()
+        self._updates: list[Update] = [
+            kind.update([found[n][1] if n in found and found[n][0] is kind else None for n in self._together], shared) for kind in kinds
+        ]
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        rows, outputs = self._rows, []
+        together = [number for number in rows.owners if number not in self._own]
+        if together:
+            given, named = rows.pick((args, kwargs), together)
+            with rows.of(together):
+                out = self.shared(*given, **named)
+                if self._updates:
+                    out = self._updated(out, given[0])
+            outputs.append((together, out))
+        for number in rows.owners:
+            if number in self._own:
+                given, named = rows.pick((args, kwargs), [number])
+                outputs.append(([number], _run(self._own[number], number, self._draws[number], given, named)))
+        return rows.join(outputs)
+
+    def _updated(self, out: Tensor, x: Tensor) -> Tensor:
+        """`out` with the updates of the trials that have rows now; they keep the order of all."""
+        each = out[0].numel() // out.shape[-1]
+        rows = {number: each * self._rows.counts[number] for number in self._rows.owners}
+        bounds = [0]
+        for number in self._together:
+            bounds.append(bounds[-1] + rows.get(number, 0))
+        flat, given = out.flatten(0, -2), x.flatten(0, -2)
+        for update in self._updates:
+            flat = update(flat, given, tuple(bounds))
+        return flat.view_as(out)
+
+    def __getattr__(self, name: str) -> Any:
+        """What the router lacks is looked up on the module that it stands for."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "shared":
+                raise
+            return getattr(self.shared, name)
+
+
+def _base_of(layer: Any) -> Any:
+    return layer.get_base_layer() if hasattr(layer, "get_base_layer") else layer
+
+
+def _run(module: nn.Module, number: int, draws: Draws, args: Any, kwargs: Any) -> Any:
+    try:
+        if draws.used is False:
+            return module(*args, **kwargs)
+        with draws.mine():
+            return module(*args, **kwargs)
+    except (torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception as error:
+        raise TrialFault(number, error) from error
+
+
+class Trunk:
+    """base: the bare task model. models: trial -> its own adapted view of it. draws: trial -> its random numbers.
+
+    Raises NotPackable where a trial changes more than modules.
+    """
+
+    def __init__(self, base: TaskModel, models: Mapping[int, TaskModel], draws: Mapping[int, Draws]) -> None:
+        self.models, self.rows = dict(models), Rows()
+        self._view = view_of(base)
+        self._head_kind, self._pad_id = base.head_kind, base.pad_id
+        backbone: Any = self._view.backbone
+        adapted: dict[str, dict[int, nn.Module]] = {}
+        for number, model in models.items():
+            for path, module in adapted_modules(backbone, model.backbone):
+                adapted.setdefault(path, {})[number] = module
+        self._layers = _layers(backbone)
+        self._first = self._first_adapted(adapted)
+        for path in sorted(adapted, key=lambda path: -path.count(".")):  # inner modules first, so that outer routers hold them
+            parent, _, leaf = path.rpartition(".")
+            owner = backbone.get_submodule(parent)
+            setattr(owner, leaf, Router(getattr(owner, leaf), adapted[path], tuple(models), self.rows, draws))
+        self._fan_out: tuple[int, Tensor, dict[int, Tensor]] | None = None
+        for _, layer in self._layers[self._first :]:
+            layer.register_forward_pre_hook(self._spread, with_kwargs=True)
+        self._view.train()
+
+    def _first_adapted(self, adapted: Mapping[str, Any]) -> int:
+        """The first layer with an adapter; 0 where something outside the layers is adapted, or the model's own head needs its inputs."""
+        names = [name for name, _ in self._layers]
+        places = [next((i for i, name in enumerate(names) if path.startswith(f"{name}.")), None) for path in adapted]
+        if self._head_kind == "own" or None in places:
+            return 0
+        return min((place for place in places if place is not None), default=len(names))
+
+    def outputs(self, batches: Mapping[int, Batch]) -> dict[int, Tensor]:
+        """Of each trial what its model gives for its batch: [n, outputs], for causal_lm [n, tokens kept, vocabulary].
+
+        Trials with the same batch (the same object) share the rows below the first adapted layer.
+        """
+        numbers = [number for number in self.models if number in batches]
+        distinct = list({id(batches[number]): batches[number] for number in numbers}.values())
+        shares = self._first > 0 and len(distinct) < len(numbers)
+        given = distinct if shares else [batches[number] for number in numbers]
+        merged, first_kept = merge(given, self._pad_id)
+        self.rows.counts = {number: len(batches[number]["input_ids"]) for number in numbers}
+        if shares:
+            self._fan_out = (len(merged["input_ids"]), _copies(distinct, [batches[number] for number in numbers]), {})
+        try:
+            with self.rows.of(numbers):
+                named = self._view.inputs_of(merged)
+                output = self._view.backbone(**named)
+                hidden = output.last_hidden_state if self._head_kind == "mean" else output.logits
+                if self._head_kind == "causal_lm" and hidden.shape[1] == merged["input_ids"].shape[1]:
+                    first_kept = 0  # a model that cannot leave out logits
+                if self._fan_out is not None and len(hidden) == self._fan_out[0]:
+                    hidden = hidden[self._fan_out[1]]
+                return {number: self._of(number, hidden, batches[number], first_kept) for number in numbers}
+        finally:
+            self._fan_out = None
+
+    def _of(self, number: int, hidden: Tensor, batch: Batch, first_kept: int) -> Tensor:
+        bounds = dict(zip(self.rows.owners, self.rows.bounds(), strict=False))
+        mine = hidden[bounds[number] : bounds[number] + self.rows.counts[number]]
+        if self._head_kind == "causal_lm":
+            first, last = kept_range(batch)
+            return mine[:, first - first_kept : last + 1 - first_kept]
+        if self._head_kind == "mean":
+            head = self.models[number].head
+            assert head is not None
+            return head(masked_mean(mine[:, : batch["attention_mask"].shape[1]], batch["attention_mask"]))
+        return mine
+
+    def _spread(self, layer: nn.Module, args: Any, kwargs: Any) -> Any:
+        """Before an adapted layer: a copy of its rows for each trial, where trials shared them so far."""
+        if self._fan_out is None:
+            return None
+        shared_rows, index, known = self._fan_out
+
+        def spread(tensor: Tensor) -> Tensor:
+            if tensor.ndim < 2 or tensor.shape[0] != shared_rows:
+                return tensor
+            if id(tensor) not in known:
+                known[id(tensor)] = tensor.index_select(0, index)
+            return known[id(tensor)]
+
+        return each_tensor(args, spread), each_tensor(kwargs, spread)
+
+
+def adapted_modules(bare: nn.Module, adapted: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """(path, module) of every module of a trial's model that is not what the bare backbone has there.
+
+    Raises NotPackable where inputs of the whole model are changed, or weights of the base model train in place.
+    """
+    if isinstance(adapted, PeftModel):
+        if adapted.active_peft_config.is_prompt_learning:
+            raise NotPackable(f"{adapted.active_peft_config.peft_type} puts tokens in front of the whole model")
+        adapted = adapted.get_base_model()
+    if type(adapted) is not type(bare):
+        raise NotPackable(f"{type(adapted).__name__} stands in place of {type(bare).__name__}")
+    waiting = [("", bare, adapted)]
+    while waiting:
+        path, shared, own = waiting.pop()
+        if any(p.requires_grad for p in own.parameters(recurse=False)):
+            raise NotPackable(f"weights of {path or 'the model'} train in place")
+        for name, child in shared.named_children():
+            there, place = getattr(own, name), f"{path}.{name}".lstrip(".")
+            if type(there) is not type(child) or there._forward_hooks or there._forward_pre_hooks:
+                yield place, there
+            else:
+                waiting.append((place, child, there))
+
+
+def merge(batches: Sequence[Batch], pad_id: int) -> tuple[Batch, int]:
+    """Batches one below the other, padded on the right to the longest, and the first position with logits (0 without)."""
+    longest = max(batch["input_ids"].shape[1] for batch in batches)
+    fill = {"input_ids": pad_id, "attention_mask": 0, "token_type_ids": 0}
+    merged = {
+        name: torch.cat([F.pad(batch[name], (0, longest - batch[name].shape[1]), value=value) for batch in batches])
+        for name, value in fill.items()
+        if name in batches[0]
+    }
+    if "logits_to_keep" not in batches[0]:
+        return merged, 0
+    ranges = [kept_range(batch) for batch in batches]
+    first, last = min(first for first, _ in ranges), max(last for _, last in ranges)
+    merged["logits_to_keep"] = torch.arange(first, last + 1, device=merged["input_ids"].device)
+    return merged, first
+
+
+def kept_range(batch: Batch) -> tuple[int, int]:
+    """First and last position of which a batch wants logits: the last is the one before its last token."""
+    last = batch["labels"].shape[1] - 2
+    return last + 1 - len(batch["logits_to_keep"]), last
+
+
+def _copies(distinct: Sequence[Batch], wanted: Sequence[Batch]) -> Tensor:
+    """Row numbers in the merged distinct batches of every trial's rows."""
+    starts, at = {}, 0
+    for batch in distinct:
+        starts[id(batch)] = at
+        at += len(batch["input_ids"])
+    device = distinct[0]["input_ids"].device
+    return torch.cat([torch.arange(starts[id(b)], starts[id(b)] + len(b["input_ids"])) for b in wanted]).to(device)
+
+
+def _layers(backbone: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Path and module of each block of the transformer stack."""
+    from autopeft.models.roles import transformer_blocks
+
+    base: Any = getattr(backbone, "base_model")  # noqa: B009  # nn.Module's attribute access says Tensor | Module
+    inside = "" if base is backbone else f"{backbone.base_model_prefix}."
+    stack, blocks = transformer_blocks(base)
+    return [(f"{inside}{stack}.{i}", block) for i, block in enumerate(blocks)]

@@ -22,7 +22,7 @@ ORDER = (
     *("errors", "files", "statistics"),
     *("spec", "trial", "budget", "marked_yaml", "spec_errors", "spec_file"),
     *("hub", "tables", "data", "first_look", "device", "batches", "updates", "training", "meters"),
-    *("models", "tasks", "objectives", "layerwise", "applying", "adapter_files", "checks"),
+    *("models", "tasks", "packing", "objectives", "layerwise", "applying", "adapter_files", "checks"),
     *("tracing", "memory", "baselines", "footprint", "plan", "spending"),
     *("front", "ledger", "recorded", "tested", "train_result", "record", "view", "study_folder"),
     *("surrogate", "samplers", "promotion", "warm_start", "proposals"),

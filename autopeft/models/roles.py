@@ -51,7 +51,7 @@ def find_shape(backbone: PreTrainedModel, roles: Mapping[str, str] | None = None
     config = base.config
     if getattr(config, "is_encoder_decoder", False):
         raise ModelError(f"{config.model_type} is an encoder-decoder; encoders and decoders are supported")
-    stack, blocks = transformer_blocks(base)
+    stack, blocks = _blocks(base)
     sizes = [_linear_sizes(block) for block in blocks]
     everywhere = {name: size for name, size in sizes[0].items() if all(other.get(name) == size for other in sizes)}
     names = _find_roles(everywhere, dict(roles or {}), config.hidden_size, config.model_type)
@@ -100,7 +100,7 @@ def _norms(block: nn.Module, path: str) -> tuple[NormShape, ...]:
     return tuple(found)
 
 
-def transformer_blocks(base: PreTrainedModel) -> tuple[str, Sequence[nn.Module]]:
+def _blocks(base: PreTrainedModel) -> tuple[str, Sequence[nn.Module]]:
     """Path and members of the transformer stack: the longest list of like blocks, of these the largest."""
     from torch import nn
 

@@ -59,6 +59,11 @@ def prepare(optimizer: torch.optim.Optimizer, model: nn.Module, name: str, total
         _follow(optimizer, adalora, total_steps)
 
 
+def is_adamw(model: nn.Module, name: str) -> bool:
+    """Whether AdamW alone updates `model`: nothing acts before, after or beside it."""
+    return name == "adamw" and not _adalora(model)
+
+
 def _split(optimizer: torch.optim.Optimizer, slower: set[int]) -> None:
     for group in list(optimizer.param_groups):
         moved = [p for p in group["params"] if id(p) in slower]

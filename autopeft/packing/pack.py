@@ -10,12 +10,16 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from autopeft import updates
 from autopeft.device import autocast
 from autopeft.models.head import TaskModel
 from autopeft.packing.arena import Arena
 from autopeft.packing.trunk import Draws, TrialFault, Trunk, adapted_modules
+from autopeft.packing.views import NotPackable
 from autopeft.tasks import Batch, Task
 from autopeft.training import Diverged, Recipe, rate_factor
+from autopeft_searchspace.configuration import Configuration
+from autopeft_searchspace.shape import ModelShape
 
 
 @dataclass
@@ -37,8 +41,8 @@ Outcome = float | Exception
 class Pack:
     """base: the bare task model on `device`, of which every member's model is a view (`views.view_of`)."""
 
-    def __init__(self, base: TaskModel, task: Task, device: torch.device) -> None:
-        self._base, self._task, self._device = base, task, device
+    def __init__(self, base: TaskModel, shape: ModelShape, task: Task, device: torch.device) -> None:
+        self._base, self._shape, self._task, self._device = base, shape, task, device
         self._members: dict[int, Member] = {}
         self._arena = Arena(device)
         self._trunk: Trunk | None = None
@@ -46,12 +50,16 @@ class Pack:
     def __len__(self) -> int:
         return len(self._members)
 
-    def join(self, number: int, model: TaskModel, recipe: Recipe, learning_rate: float) -> None:
+    def join(self, number: int, model: TaskModel, recipe: Recipe, configuration: Configuration) -> None:
         """Take in a trial just built: the random numbers that its modules draw go on from torch's present state.
 
-        Raises NotPackable where it cannot share a forward pass; then nothing changed.
+        Raises NotPackable where it cannot share a forward pass or the update; then nothing changed.
         """
-        member = Member(model, recipe, learning_rate, Draws(self._device), [p for p in model.parameters() if p.requires_grad])
+        if configuration.strategy:
+            raise NotPackable(f"layer strategy {configuration.strategy.name} acts between the parts of a step")
+        if not updates.is_adamw(model, configuration.optimizer):
+            raise NotPackable(f"its update is not AdamW alone ({configuration.optimizer})")
+        member = Member(model, recipe, configuration.learning_rate, Draws(self._device), [p for p in model.parameters() if p.requires_grad])
         list(adapted_modules(self._base.backbone, model.backbone))
         self._arena.add(number, member.parameters)
         self._members[number] = member
@@ -78,7 +86,7 @@ class Pack:
     def _step(self, batches: Mapping[int, Batch]) -> dict[int, Outcome]:
         if self._trunk is None:
             models = {number: member.model for number, member in self._members.items()}
-            self._trunk = Trunk(self._base, models, {number: member.draws for number, member in self._members.items()})
+            self._trunk = Trunk(self._base, self._shape, models, {number: member.draws for number, member in self._members.items()})
         recipe = next(iter(self._members.values())).recipe
         self._arena.before_backward()
         with autocast(recipe.device_type, recipe.precision):

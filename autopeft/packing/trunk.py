@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from autopeft.models.head import TaskModel, masked_mean
+from autopeft.models.roles import transformer_blocks
 from autopeft.packing.grouped import KINDS, Update
 from autopeft.packing.rows import Rows, each_tensor
 from autopeft.packing.views import NotPackable, view_of
 from autopeft.tasks import Batch
+from autopeft_searchspace.shape import ModelShape
 
 
 class TrialFault(Exception):
@@ -143,7 +145,7 @@ class Trunk:
     Raises NotPackable where a trial changes more than modules.
     """
 
-    def __init__(self, base: TaskModel, models: Mapping[int, TaskModel], draws: Mapping[int, Draws]) -> None:
+    def __init__(self, base: TaskModel, shape: ModelShape, models: Mapping[int, TaskModel], draws: Mapping[int, Draws]) -> None:
         self.models, self.rows = dict(models), Rows()
         self._view = view_of(base)
         self._head_kind, self._pad_id = base.head_kind, base.pad_id
@@ -152,7 +154,8 @@ class Trunk:
         for number, model in models.items():
             for path, module in adapted_modules(backbone, model.backbone):
                 adapted.setdefault(path, {})[number] = module
-        self._layers = _layers(backbone)
+        names = {id(module): name for name, module in backbone.named_modules()}
+        self._layers = [(names[id(block)], block) for block in transformer_blocks(backbone, shape)]
         self._first = self._first_adapted(adapted)
         for path in sorted(adapted, key=lambda path: -path.count(".")):  # inner modules first, so that outer routers hold them
             parent, _, leaf = path.rpartition(".")
@@ -280,13 +283,3 @@ def _copies(distinct: Sequence[Batch], wanted: Sequence[Batch]) -> Tensor:
         at += len(batch["input_ids"])
     device = distinct[0]["input_ids"].device
     return torch.cat([torch.arange(starts[id(b)], starts[id(b)] + len(b["input_ids"])) for b in wanted]).to(device)
-
-
-def _layers(backbone: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Path and module of each block of the transformer stack."""
-    from autopeft.models.roles import transformer_blocks
-
-    base: Any = getattr(backbone, "base_model")  # noqa: B009  # nn.Module's attribute access says Tensor | Module
-    inside = "" if base is backbone else f"{backbone.base_model_prefix}."
-    stack, blocks = transformer_blocks(base)
-    return [(f"{inside}{stack}.{i}", block) for i, block in enumerate(blocks)]

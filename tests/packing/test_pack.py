@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -69,13 +70,13 @@ class Setting:
         starts: Mapping[int, int] = {},
     ) -> tuple[dict[int, list[float]], dict[int, TaskModel]]:
         """All in one pack; `starts`: at which step of the pack a trial joins."""
-        pack, losses, models = Pack(self.model, self.task, CPU), {number: [] for number in trials}, {}
+        pack, losses, models = Pack(self.model, self.shape, self.task, CPU), {number: [] for number in trials}, {}
         for at in range(STEPS + max(starts.values(), default=0)):
             for number, (configuration, seed) in trials.items():
                 if at == starts.get(number, 0):
                     own = view_of(self.model, changed_paths(configuration, self.shape))
                     models[number] = self.build(own, configuration, seed)
-                    pack.join(number, own, recipe(self.kind), configuration.learning_rate)
+                    pack.join(number, own, recipe(self.kind), configuration)
             running = [n for n in models if len(losses[n]) < STEPS]
             for number, outcome in pack.step({n: batches[n][len(losses[n])] for n in running}).items():
                 assert isinstance(outcome, float), outcome
@@ -201,10 +202,10 @@ def test_other_models_and_tasks(tmp_path: Path, architecture: str, kind: str, he
 
 def test_what_is_not_finite_in_one_trial_reaches_no_other(bert: Setting) -> None:
     batches = orders(bert, True, 3)[0]
-    pack, models = Pack(bert.model, bert.task, CPU), {}
+    pack, models = Pack(bert.model, bert.shape, bert.task, CPU), {}
     for number, rate in ((0, 1e-2), (1, 1e30), (2, 1e-2)):
         models[number] = bert.build(view_of(bert.model), MIXED[0], 0)
-        pack.join(number, models[number], recipe("classification"), rate)
+        pack.join(number, models[number], recipe("classification"), replace(MIXED[0], learning_rate=rate))
     losses, ended = [], 0
     for step in range(STEPS):
         outcomes = pack.step(dict.fromkeys([0, 2] if ended else [0, 1, 2], batches[step]))
@@ -220,10 +221,10 @@ def test_what_is_not_finite_in_one_trial_reaches_no_other(bert: Setting) -> None
 
 
 def test_an_error_in_the_adapter_of_one_trial_is_its_own(bert: Setting) -> None:
-    pack = Pack(bert.model, bert.task, CPU)
+    pack = Pack(bert.model, bert.shape, bert.task, CPU)
     for number in (0, 1):
         model = bert.build(view_of(bert.model), MIXED[3], 0)
-        pack.join(number, model, recipe("classification"), 1e-2)
+        pack.join(number, model, recipe("classification"), MIXED[3])
     broken = model.backbone.base_model.model.encoder.layer[1].output.dense
     broken.composed_parts["default"]["serial"].bottleneck.down.weight.data = torch.ones(2, 2)
     batch = bert.batch([0, 1])
@@ -244,7 +245,7 @@ def test_a_trial_with_tokens_in_front_of_the_model_cannot_be_packed(bert: Settin
 
     model = bert.fresh()
     model.backbone = get_peft_model(model.backbone, PromptTuningConfig(task_type="FEATURE_EXTRACTION", num_virtual_tokens=2))
-    pack = Pack(bert.model, bert.task, CPU)
+    pack = Pack(bert.model, bert.shape, bert.task, CPU)
     with pytest.raises(NotPackable, match="in front"):
-        pack.join(0, model, recipe("classification"), 1e-2)
+        pack.join(0, model, recipe("classification"), MIXED[0])
     assert len(pack) == 0

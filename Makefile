@@ -7,7 +7,7 @@ PYTHON ?= $(shell for python in python3 python3.12 python3.11 python3.13; do \
 BIN := .venv/bin
 STAMP := .venv/.autopeft-ready
 
-.PHONY: setup demo lint test test-all test-gpu
+.PHONY: setup demo lint test test-all test-gpu faults
 
 setup: $(STAMP)
 
@@ -15,7 +15,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed; name one with make PYTHON=..." >&2; exit 2; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25"
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[demo,dev]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[demo,dev,ray,postgres]"
 	@touch $(STAMP)
 
 demo: setup
@@ -37,3 +37,7 @@ test-all: setup
 test-gpu: setup
 	$(BIN)/python -m pytest -m gpu
 	$(BIN)/python benchmarks/memory.py --device cuda
+
+# Breaks searches in every way that is promised to be harmless and writes tests/faults/README.md; needs root and libfaketime.
+faults: setup
+	PYTHONPATH=.:kernels:searchspace:tests $(BIN)/python tests/faults/table.py

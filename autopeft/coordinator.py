@@ -22,7 +22,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
-from autopeft import files, front, promotion, report, study_folder
+from autopeft import files, front, promotion, report, storage, study_folder
 from autopeft.baselines import REFERENCE
 from autopeft.budget import Budget
 from autopeft.checks import require_study
@@ -88,6 +88,7 @@ def search(spec: StudySpec, folder: Path, study: Path, progress: Progress, *, fr
             _check_something_fits(space, memory, Limits(**environment["limits"]))
             if not (study / SPEC).exists():
                 dump_spec(spec, study / SPEC, study)
+            storage.place(spec, study)
             with Ledger(study) as ledger:
                 ledger.set_fact("spec", spec.model_dump(mode="json"))
                 ledger.set_fact("environment", environment)

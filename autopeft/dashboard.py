@@ -21,8 +21,8 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import optuna
 
+from autopeft import storage
 from autopeft.errors import AutopeftError
-from autopeft.ledger import DATABASE
 from autopeft.record import StudyRecord
 
 HOST = "127.0.0.1"
@@ -60,18 +60,16 @@ def application(folder: Path) -> Application:
     """The filtered dashboard as a WSGI application. AutopeftError where `folder` has no database."""
     import optuna_dashboard
 
-    path = folder / DATABASE
-    if not path.is_file():
-        raise AutopeftError(f"{folder} has no {DATABASE} to show; a recorded study has `autopeft report` alone")
+    if not storage.exists(folder):
+        raise AutopeftError(f"{folder} has no {storage.DATABASE} to show; a recorded study has `autopeft report` alone")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    uri = f"file:{quote(str(path.resolve()))}?mode=ro"
-
-    def connect() -> sqlite3.Connection:
-        return sqlite3.connect(uri, uri=True, timeout=60, check_same_thread=False)
-
-    # connected to by hand, since SQLAlchemy would undo the quoting of a path such as `a #b`
-    storage = optuna.storages.RDBStorage(f"sqlite:///{DATABASE}", engine_kwargs={"creator": connect}, skip_table_creation=True)
-    return read_only(optuna_dashboard.wsgi(storage, artifact_store=AdapterFiles(folder)))
+    address, more = storage.url(folder, read_only=True).render_as_string(hide_password=False), {}
+    if (path := folder / storage.DATABASE).is_file():
+        # connected to by hand, since SQLAlchemy would undo the quoting of a path such as `a #b`
+        uri = f"file:{quote(str(path.resolve()))}?mode=ro"
+        address, more = "sqlite://", {"creator": lambda: sqlite3.connect(uri, uri=True, timeout=60, check_same_thread=False)}
+    shown = optuna.storages.RDBStorage(address, engine_kwargs=more, skip_table_creation=True)
+    return read_only(optuna_dashboard.wsgi(shown, artifact_store=AdapterFiles(folder)))
 
 
 def read_only(inner: Application) -> Application:

@@ -1,29 +1,43 @@
-"""The ledger of a study: one SQLite database, written by the coordinator alone.
+"""The ledger of a study: one database (`storage`), written by the coordinator alone.
 
     autopeft_trials         one row per configuration, numbered from 0
     autopeft_observations   one row per (trial, seed, step, recipe): the truth; never changed
     autopeft_facts          name -> JSON: spec, model shape, environment, seconds used
 
-Every write is one transaction in WAL mode, so that a killed coordinator loses at most what it had
+Every write is one transaction (in a file, in WAL mode), so that a killed coordinator loses at most what it had
 not yet been told. An Optuna study in the same database (`view.py`) is made from these tables.
 """
 
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sql
+from sqlalchemy.dialects import postgresql, sqlite
 
+from autopeft import storage
 from autopeft.errors import AutopeftError
 from autopeft.trial import Observation, Origin, Trial, TrialState
 from autopeft_searchspace.configuration import Configuration
 
-DATABASE = "study.db"
 FORMAT = 1
+
+
+class Json(sql.TypeDecorator[Any]):
+    """JSON as text, with NaN and infinity, which PostgreSQL's own type refuses."""
+
+    impl = sql.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: sql.Dialect) -> str:
+        return json.dumps(value)
+
+    def process_result_value(self, value: Any, dialect: sql.Dialect) -> Any:
+        return json.loads(value) if isinstance(value, str) else value  # SQLite makes numbers of digits in older files
+
 
 _tables = sql.MetaData()
 _trials = sql.Table(
@@ -31,11 +45,11 @@ _trials = sql.Table(
     _tables,
     sql.Column("number", sql.Integer, primary_key=True, autoincrement=False),
     sql.Column("key", sql.Text, unique=True, nullable=False),
-    sql.Column("configuration", sql.JSON, nullable=False),
+    sql.Column("configuration", Json, nullable=False),
     sql.Column("origin", sql.Text, nullable=False),
     sql.Column("label", sql.Text, nullable=False),
     sql.Column("state", sql.Text, nullable=False),
-    sql.Column("computed", sql.JSON, nullable=False),
+    sql.Column("computed", Json, nullable=False),
     sql.Column("reason", sql.Text, nullable=False, default=""),
     sql.Column("note", sql.Text, nullable=False, default=""),
     sql.Column("seconds", sql.Float, nullable=False, default=0.0),
@@ -50,39 +64,46 @@ _observations = sql.Table(
     sql.Column("seed", sql.Integer, nullable=False),
     sql.Column("step", sql.Integer, nullable=False),
     sql.Column("recipe", sql.Text, nullable=False),
-    sql.Column("content", sql.JSON, nullable=False),
+    sql.Column("content", Json, nullable=False),
     sql.UniqueConstraint("key", "seed", "step", "recipe"),
 )
-_facts = sql.Table(
-    "autopeft_facts", _tables, sql.Column("name", sql.Text, primary_key=True), sql.Column("content", sql.JSON, nullable=False)
-)
-
-
-def database_url(path: Path, *, read_only: bool = False) -> sql.URL:
-    """The database file as SQLAlchemy has it, whatever signs its path holds."""
-    if read_only:
-        return sql.URL.create("sqlite", database=path.resolve().as_uri(), query={"mode": "ro", "uri": "true"})
-    return sql.URL.create("sqlite", database=str(path.resolve()))
+_facts = sql.Table("autopeft_facts", _tables, sql.Column("name", sql.Text, primary_key=True), sql.Column("content", Json, nullable=False))
 
 
 class Ledger:
-    """Opens or creates the database in a study folder; usable as a context manager."""
+    """Opens or creates the database of a study folder; usable as a context manager.
+
+    Raises AutopeftError where there is none to read, or one of another format; StudyLocked where another
+    machine writes it.
+    """
 
     def __init__(self, folder: Path, *, read_only: bool = False) -> None:
-        path = folder / DATABASE
-        if read_only and not path.exists():
-            raise AutopeftError(f"{folder} holds no study (no {DATABASE})")
-        self.url = str(database_url(path))
-        self._engine = sql.create_engine(database_url(path, read_only=read_only), connect_args={"timeout": 60})
-        sql.event.listen(self._engine, "handle_error", _in_words)
+        if read_only and not storage.exists(folder):
+            raise AutopeftError(f"{folder} holds no study (no {storage.DATABASE})")
+        self.url = storage.url(folder).render_as_string(hide_password=False)
+        address = storage.url(folder, read_only=read_only)
+        self._engine = sql.create_engine(address, **storage.engine_arguments(address))
+        sql.event.listen(self._engine, "handle_error", storage.in_words)
+        self._held = None
         if not read_only:
+            self._held = storage.hold(self._engine, folder)
+            self._create()
+        elif not sql.inspect(self._engine).has_table(_facts.name):
+            raise AutopeftError(f"study {folder} was made but never started; run `autopeft search` on it")
+        if (found := self.fact("format")) != FORMAT:
+            self.close()
+            raise AutopeftError(
+                f"study {folder} has format {found}, this version of autopeft reads format {FORMAT}: use the version that made it "
+                "(environment.json names it), or start again in another folder with --study"
+            )
+
+    def _create(self) -> None:
+        if self._engine.dialect.name == "sqlite":
             with self._engine.begin() as connection:
                 connection.exec_driver_sql("PRAGMA journal_mode=WAL")
-            _tables.create_all(self._engine)
-            if self.fact("format") is None:
-                self.set_fact("format", FORMAT)
-        if self.fact("format") != FORMAT:
-            raise AutopeftError(f"study {folder} has format {self.fact('format')}, this version reads format {FORMAT}")
+        _tables.create_all(self._engine)
+        if self.fact("format") is None:
+            self.set_fact("format", FORMAT)
 
     def __enter__(self) -> Ledger:
         return self
@@ -91,6 +112,8 @@ class Ledger:
         self.close()
 
     def close(self) -> None:
+        if self._held is not None:
+            self._held.close()
         self._engine.dispose()
 
     def fact(self, name: str) -> Any:
@@ -157,10 +180,11 @@ class Ledger:
             "seed": observation.seed,
             "step": observation.step,
             "recipe": observation.recipe,
-            "content": json.loads(json.dumps(observation.to_json())),
+            "content": observation.to_json(),
         }
+        insert = sqlite.insert if self._engine.dialect.name == "sqlite" else postgresql.insert
         with self._engine.begin() as connection:
-            connection.execute(sql.insert(_observations).prefix_with("OR IGNORE").values(row))
+            connection.execute(insert(_observations).values(row).on_conflict_do_nothing())
 
     def end(self, number: int, state: TrialState, *, reason: str = "", note: str = "", seconds: float) -> None:
         """Move a trial to a finished state; `seconds` are added to those it used before."""
@@ -178,13 +202,6 @@ class Ledger:
         """Add time that a trial used outside its main run (replicates, interrupted runs)."""
         with self._engine.begin() as connection:
             connection.execute(sql.update(_trials).where(_trials.c.number == number).values(seconds=_trials.c.seconds + seconds))
-
-
-def _in_words(context: sql.engine.ExceptionContext) -> None:
-    """A full disk, a lock held by another program or a damaged file, as an error that says what to do."""
-    error = context.original_exception
-    if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, (sqlite3.IntegrityError, sqlite3.ProgrammingError)):
-        raise AutopeftError(f"the study's database cannot be used: {error}; what was stored stays; the same command goes on") from error
 
 
 def observation_of(trials: Sequence[Trial], key: str, seed: int, step: int, recipe: str) -> Observation | None:

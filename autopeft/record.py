@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from autopeft import storage
 from autopeft.errors import AutopeftError
 from autopeft.front import front_numbers, sign
-from autopeft.ledger import DATABASE, Ledger
+from autopeft.ledger import Ledger
 from autopeft.recorded import ENVIRONMENT, OBSERVATIONS, read_csv
 from autopeft.spec import StudySpec
 from autopeft.spec_file import read_spec
@@ -76,11 +77,11 @@ def read(folder: Path) -> StudyRecord:
     """The study in `folder`; AutopeftError where there is none."""
     if not folder.is_dir():
         raise AutopeftError(f"there is no study folder {folder}")
-    if (folder / DATABASE).exists():
+    if storage.exists(folder):
         with Ledger(folder, read_only=True) as ledger:
             return replace(from_ledger(ledger, folder), tests=read_tests(folder))
     if not (folder / OBSERVATIONS).exists():
-        raise AutopeftError(f"{folder} holds no study: neither {DATABASE} nor {OBSERVATIONS} is there")
+        raise AutopeftError(f"{folder} holds no study: neither {storage.DATABASE} nor {OBSERVATIONS} is there")
     spec, _ = read_spec(folder / SPEC, environ={})
     environment = _parsed(folder / ENVIRONMENT, json.loads)
     shape = _parsed(folder / ENVIRONMENT, lambda _: ModelShape.from_json(environment["shape"]))

@@ -142,6 +142,14 @@ class SeedSpec(Part):
     replicates: int = Field(2, ge=0, description="further training seeds for the picks when the search ends")
 
 
+class ExecutorSpec(Part):
+    name: Literal["local", "ray"] = Field("local", description="who runs trials: child processes of this machine, or a Ray cluster")
+    cores: int = Field(1, ge=1, description="ray: CPU cores per trial")
+    gpus: float = Field(1.0, gt=0, description="ray: GPUs per trial where there are GPUs; below 1, several trials share one")
+    trials: int | None = Field(None, ge=1, description="ray: at most this many trials at once")
+    address: str = Field("", description="ray: the cluster, e.g. auto or ray://head:10001; RAY_ADDRESS or this machine by default")
+
+
 class StudySpec(Part):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
     model: ModelSpec
@@ -166,7 +174,18 @@ class StudySpec(Part):
     share_frozen_layers: bool = Field(
         True, description="keep what the layers below the first adapted one compute and share it between trials; numbers are the same"
     )
+    executor: ExecutorSpec = ExecutorSpec()
+    storage: str = Field("", description="postgresql://user@host/database instead of a file in the study's folder; no password in it")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto is bf16 where the device does it well")
+
+    @field_validator("storage")
+    @classmethod
+    def _address_without_password(cls, storage: str) -> str:
+        if storage and not re.match(r"postgresql(\+psycopg)?://", storage):
+            raise ValueError(f"storage must be like postgresql://user@host/database, it is {storage.partition('@')[2] or storage!r}")
+        if re.match(r"[^/]*//[^/@]*:[^/@]*@", storage) or "password=" in storage:
+            raise ValueError("storage is kept in the study's folder and must not hold a password; put it into PGPASSWORD or ~/.pgpass")
+        return storage
 
     @model_validator(mode="after")
     def _objectives(self) -> StudySpec:

@@ -33,6 +33,8 @@ FLAGS = {
     "--max-parameters": "constraints.maximum_parameters",
     "--sampler": "sampler",
     "--device": "device",
+    "--executor": "executor.name",
+    "--storage": "storage",
     "--seed": "seeds.search",
     "--preset": "space.preset",
     "--adapters": "space.change.types",

@@ -10,13 +10,14 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from autopeft import storage
 from autopeft.errors import AutopeftError, SpecError, StudyLocked
-from autopeft.ledger import DATABASE, Ledger
+from autopeft.ledger import Ledger
 from autopeft.spec import StudySpec
 
 LOCK = "study.lock"
 REPORT = "report.html"
-MAY_CHANGE = ("name", "budget", "constraints", "sampler", "seeds", "device")
+MAY_CHANGE = ("name", "budget", "constraints", "sampler", "seeds", "device", "workers", "executor")
 """Settings with which a study may be resumed that differ from those it was made with."""
 
 
@@ -34,7 +35,7 @@ def opened(study: Path) -> Iterator[bool]:
     try:
         yield new
     except AutopeftError:
-        if new and not (study / DATABASE).exists():
+        if new and not storage.exists(study):
             shutil.rmtree(study, ignore_errors=True)
         raise
     finally:
@@ -56,7 +57,8 @@ def is_open(study: Path) -> bool:
 
 def clear(study: Path) -> None:
     """Remove what a search wrote, so that the study starts afresh; the spec and the user's files stay."""
-    for path in (*study.glob(f"{DATABASE}*"), study / REPORT, study / "worker.log", study / "memory.json"):
+    storage.clear(study)
+    for path in (study / REPORT, study / "worker.log", study / "memory.json"):
         path.unlink(missing_ok=True)
     for folder in ("trials", "train"):
         shutil.rmtree(study / folder, ignore_errors=True)
@@ -67,13 +69,13 @@ def stored_environment(spec: StudySpec, study: Path) -> dict[str, Any] | None:
 
     Raises SpecError naming each setting in which `spec` differs from what the study was made with.
     """
-    if not (study / DATABASE).exists():
+    if not storage.exists(study):
         return None
-    with Ledger(study, read_only=True) as ledger:
+    with Ledger(study) as ledger:  # to be written: a search that was killed may have left it without tables
         made_with, environment = ledger.fact("spec"), ledger.fact("environment")
     if made_with is None or environment is None:
         return None
-    old, new = _flat(made_with), _flat(spec.model_dump(mode="json"))
+    old, new = (_flat(s.model_dump(mode="json")) for s in (StudySpec.model_validate(made_with), spec))
     changed = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name) and name.split(".")[0] not in MAY_CHANGE]
     if changed:
         listed = "\n".join(f"  {name}: was {old.get(name)!r}, is {new.get(name)!r}" for name in changed)

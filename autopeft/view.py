@@ -15,9 +15,11 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.trial import TrialState as OptunaState
+from sqlalchemy import make_url
 
 from autopeft.errors import AutopeftError
 from autopeft.spec import StudySpec
+from autopeft.storage import engine_arguments
 from autopeft.trial import Trial, TrialState
 from autopeft_searchspace.configuration import Value
 from autopeft_searchspace.space import OutsideSpace, Space
@@ -37,7 +39,7 @@ class View:
     def __init__(self, url: str, spec: StudySpec, space: Space) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._spec, self._space = spec, space
-        self._storage = optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}})
+        self._storage = optuna.storages.RDBStorage(url, engine_kwargs=engine_arguments(make_url(url)))
         self.study = self._open()
 
     def _open(self) -> optuna.Study:

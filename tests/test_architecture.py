@@ -24,7 +24,7 @@ ORDER = (
     *("hub", "tables", "data", "first_look", "device", "batches", "updates", "training", "meters"),
     *("models", "tasks", "packing", "objectives", "layerwise", "applying", "adapter_files", "checks"),
     *("tracing", "memory", "baselines", "footprint", "plan", "spending"),
-    *("front", "ledger", "recorded", "tested", "train_result", "record", "view", "study_folder"),
+    *("front", "storage", "ledger", "recorded", "tested", "train_result", "record", "view", "study_folder"),
     *("surrogate", "samplers", "promotion", "warm_start", "proposals"),
     *("report", "export", "picks", "dashboard"),
     *("execute", "merged", "model_card"),
@@ -166,9 +166,9 @@ def test_light_modules_import_nothing_heavy(name: str, heavy: set[str]) -> None:
 
 def test_every_package_that_is_imported_is_declared() -> None:
     names = {"yaml": "PyYAML", "sklearn": "scikit-learn", "sqlalchemy": "SQLAlchemy"}
-    declared = {
-        re.split(r"[<>=\[]", text)[0].lower() for text in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    }
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    texts = [*project["dependencies"], *project["optional-dependencies"]["ray"]]
+    declared = {re.split(r"[<>=\[]", text)[0].lower() for text in texts}
     lacking = set()
     for package in PACKAGES:
         for path in modules(package).values():

@@ -20,11 +20,11 @@ import autopeft
 from autopeft import promotion
 from autopeft.coordinator import search
 from autopeft.errors import DataError, NothingFits, SpecError, StudyLocked
-from autopeft.ledger import DATABASE
 from autopeft.record import StudyRecord, read
 from autopeft.recorded import read_csv
 from autopeft.spec import StudySpec
 from autopeft.spec_file import read_spec
+from autopeft.storage import DATABASE
 from autopeft.trial import Origin, Trial, TrialState
 from autopeft_searchspace.space import trainable_parameters
 

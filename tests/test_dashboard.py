@@ -17,9 +17,9 @@ from optuna_dashboard import get_note
 
 from autopeft.dashboard import HOST, AdapterFiles, annotate, serve, server
 from autopeft.errors import AutopeftError
-from autopeft.ledger import DATABASE
 from autopeft.record import StudyRecord
 from autopeft.report.summary import summarise
+from autopeft.storage import DATABASE
 from autopeft.view import View
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")

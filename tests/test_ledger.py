@@ -11,8 +11,9 @@ import optuna
 import pytest
 
 from autopeft.errors import AutopeftError
-from autopeft.ledger import DATABASE, Ledger, observation_of
+from autopeft.ledger import Ledger, observation_of
 from autopeft.recorded import read_csv, write_csv
+from autopeft.storage import DATABASE
 from autopeft.trial import Measurement, Observation, Origin, Trial, TrialState
 from autopeft.view import View
 from autopeft_searchspace.configuration import Component, Configuration

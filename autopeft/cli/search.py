@@ -42,6 +42,8 @@ def search(
     seed: options.Seed = None,
     warm_start: options.WarmStart = None,
     device: options.Device = None,
+    executor: options.Executor = None,
+    storage: options.Storage = None,
     set_: options.Set = None,
     fresh: Fresh = False,
     live: Live = False,
@@ -68,6 +70,8 @@ def search(
         "--sampler": sampler,
         "--seed": seed,
         "--device": device,
+        "--executor": executor,
+        "--storage": storage,
         "--warm-start": [str(path.resolve()) for path in warm_start] if warm_start else None,
     }
     found, folder = options.given_spec(spec, set_, flags)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from autopeft.errors import SpecError
 from autopeft.execute.executor import Executor
 from autopeft.spec import StudySpec
 
@@ -17,6 +18,12 @@ def make_executor(spec: StudySpec, study: Path, base_parameters: int) -> Executo
 
     base_parameters: of the base model, which decide how many workers memory holds.
     """
+    if spec.executor.name == "ray":
+        try:
+            from autopeft.execute.cluster import RayExecutor
+        except ModuleNotFoundError as error:
+            raise SpecError(f"executor ray needs the package {error.name}: pip install 'autopeft[ray]'") from None
+        return RayExecutor(spec, study, study / LOG)
     from autopeft.device import find_devices, find_slots
     from autopeft.execute.local import LocalExecutor
 

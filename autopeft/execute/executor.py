@@ -41,7 +41,8 @@ Event = Step | Rung | Ended
 
 
 class Executor(Protocol):
-    """Runs trials somewhere; `local` does it in child processes of this machine. The coordinator calls it from one thread.
+    """Runs trials: `local` in child processes of this machine, `cluster` on the machines of a Ray cluster.
+    The coordinator calls it from one thread.
 
     Every trial that was submitted ends exactly once, unless it is stopped: whatever kills a worker
     becomes an `Ended` with the reason, and the search goes on.

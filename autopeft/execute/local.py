@@ -25,7 +25,12 @@ from autopeft.execute.executor import Ended, Event, Rung, Step
 from autopeft.spec import StudySpec
 from autopeft.trial import Observation, TrialSpec, TrialState
 
+WORKER = (sys.executable, "-m", "autopeft.execute.worker")
 START_SECONDS = 900.0
+STARTS = 5
+"""How often a worker that is killed while it starts is started again, before the search gives up."""
+MOST_GROWTH_BYTES = 2**30
+"""A worker that has grown by more since its first trial is replaced by a fresh one."""
 
 
 @dataclass
@@ -36,6 +41,7 @@ class _Worker:
     trial: TrialSpec | None = None
     started: float = 0.0
     last_sign: float = 0.0
+    first_bytes: int = 0
 
     def send(self, **command: Any) -> None:
         assert self.process.stdin is not None
@@ -75,13 +81,13 @@ class LocalExecutor:
     def _start_workers(self, devices: list[str], *, calibrate: bool) -> list[dict[str, Any]]:
         """Start workers side by side; what each of them found out."""
         started = [self._launch(device, calibrate=calibrate) for device in devices]
-        return [self._ready(worker) for worker in started]
+        return [self._ready(worker, calibrate=calibrate) for worker in started]
 
     def _launch(self, device: str, *, calibrate: bool) -> _Worker:
         log = self._log.open("a", encoding="utf-8")
         threads = {"OMP_NUM_THREADS": str(self._most_threads)} if self._most_threads else {}
         process = subprocess.Popen(
-            [sys.executable, "-m", "autopeft.execute.worker"],
+            WORKER,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -103,15 +109,24 @@ class LocalExecutor:
         )
         return worker
 
-    def _ready(self, worker: _Worker) -> dict[str, Any]:
-        try:
-            line = worker.lines.get(timeout=START_SECONDS)
-        except queue.Empty:
-            line = None
-        if line is None:
+    def _ready(self, worker: _Worker, *, calibrate: bool) -> dict[str, Any]:
+        """What a worker found out; one that a signal ends before it is ready is started again."""
+        line: str | None = None
+        for left in reversed(range(STARTS)):
+            try:
+                line = worker.lines.get(timeout=START_SECONDS)
+            except queue.Empty:
+                line, end = None, "no answer"
+            else:
+                if line is not None:
+                    break
+                code = worker.process.wait()
+                end = f"signal {-code}" if code < 0 else f"exit code {code}"
             self._stop(worker)
-            last_words = _last_words(worker.process)
-            raise AutopeftError(f"the worker on {worker.device} did not start ({last_words}); its output is in {self._log}")
+            if not left or not end.startswith("signal"):
+                raise AutopeftError(f"the worker on {worker.device} did not start ({end}); its output is in {self._log}")
+            worker = self._launch(worker.device, calibrate=calibrate)
+        assert line is not None
         answer = json.loads(line)
         if answer["event"] == "refused":
             self._stop(worker)
@@ -176,6 +191,9 @@ class LocalExecutor:
             elif event["event"] == "ended":
                 worker.trial = None
                 yield Ended(event["number"], TrialState(event["state"]), event["reason"], event["seconds"])
+                if self._has_grown(worker):
+                    self._replace(worker)
+                    return
         if worker.trial is not None and time.monotonic() - worker.last_sign > self.silence_seconds:
             yield from self._died(worker, TrialState.FAILED, f"no sign of life for {self.silence_seconds:.0f} s")
 
@@ -184,6 +202,11 @@ class LocalExecutor:
         self._replace(worker)
         if trial is not None:
             yield Ended(trial.number, state, reason, seconds)
+
+    def _has_grown(self, worker: _Worker) -> bool:
+        now = _resident_bytes(worker.process)
+        worker.first_bytes = worker.first_bytes or now
+        return now - worker.first_bytes > MOST_GROWTH_BYTES
 
     def _replace(self, worker: _Worker) -> None:
         self._stop(worker)
@@ -209,17 +232,20 @@ class LocalExecutor:
             self._stop(worker)
 
 
+def _resident_bytes(process: subprocess.Popen[str]) -> int:
+    """Memory that a process holds now; 0 where the system does not tell."""
+    try:
+        return int(Path(f"/proc/{process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
+
+
 def _read(process: subprocess.Popen[str], lines: queue.Queue[str | None]) -> None:
     assert process.stdout is not None
     with contextlib.suppress(ValueError, OSError):
         for line in process.stdout:
             lines.put(line)
     lines.put(None)
-
-
-def _last_words(process: subprocess.Popen[str]) -> str:
-    code = process.poll()
-    return "no answer" if code is None else f"signal {-code}" if code < 0 else f"exit code {code}"
 
 
 def _cause_of_death(process: subprocess.Popen[str]) -> tuple[TrialState, str]:

@@ -8,13 +8,16 @@ standard output; everything that libraries print goes to standard error, the wor
     {"command": "run", "trial": {...}}     -> {"event": "step", ...}*, {"event": "rung", "observation": {...}}*,
     {"command": "go_on", "value": true}       {"event": "ended", "state": ..., "reason": ..., "seconds": ...}
 
-A worker whose coordinator is gone meets a closed pipe and ends.
+A worker whose coordinator is gone meets a closed pipe and ends; on Linux it is killed with it, also
+where it hangs.
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -25,6 +28,8 @@ from autopeft.spec import StudySpec
 from autopeft.trial import Observation, TrialSpec
 
 SECONDS_BETWEEN_STEP_EVENTS = 0.25
+PR_SET_PDEATHSIG = 1
+"""Of <linux/prctl.h>."""
 
 
 class Channel:
@@ -82,7 +87,18 @@ def _run(channel: Channel, bench: Any, trial: TrialSpec) -> None:
     channel.send("ended", number=trial.number, state=outcome.state.value, reason=outcome.reason, seconds=outcome.seconds)
 
 
+def _end_with_parent() -> None:
+    """Let the kernel kill this process when the thread that started it ends, where there is a way to ask for it."""
+    if sys.platform != "linux":
+        return
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before we asked
+        sys.exit(1)
+
+
 def main() -> None:
+    _end_with_parent()
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     serve(Channel(sys.stdin, events))

@@ -1,0 +1,77 @@
+"""A worker with faults: every other trial is led into the next of them, where it computes a loss.
+
+    python faulty_worker.py FAULT[,FAULT ...]
+
+memory    tensors are made until an allocation fails, under a limit on the address space
+segfault  the null pointer is read
+hang      nothing happens any more
+nan       the loss is not a number
+error     an exception that nobody expects
+"""
+
+from __future__ import annotations
+
+import ctypes
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from autopeft.execute import workbench, worker
+
+ROOM_BYTES = 2**29
+
+
+def allocate(loss: torch.Tensor) -> torch.Tensor:
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (used + ROOM_BYTES, before[1]))
+    try:
+        held = []
+        while True:
+            held.append(torch.ones(2**22))
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def read_null(loss: torch.Tensor) -> torch.Tensor:
+    ctypes.string_at(0)
+    return loss
+
+
+def hang(loss: torch.Tensor) -> torch.Tensor:
+    time.sleep(10**6)
+    return loss
+
+
+def stumble(loss: torch.Tensor) -> torch.Tensor:
+    raise LookupError("nobody expected this")
+
+
+FAULTS = {"memory": allocate, "segfault": read_null, "hang": hang, "nan": lambda loss: loss * float("nan"), "error": stumble}
+
+
+def main() -> None:
+    names = sys.argv[1].split(",")
+    plain_run, plain_loss = workbench.Workbench.run, workbench.Workbench._loss
+    chosen: Callable[[torch.Tensor], torch.Tensor] | None = None
+
+    def run(self: Any, trial: Any, *more: Any, **named: Any) -> Any:
+        nonlocal chosen
+        chosen = FAULTS[names[trial.number // 2 % len(names)]] if trial.number % 2 else None
+        return plain_run(self, trial, *more, **named)
+
+    def loss(self: Any, indices: Any) -> torch.Tensor:
+        found = plain_loss(self, indices)
+        return chosen(found) if chosen else found
+
+    workbench.Workbench.run, workbench.Workbench._loss = run, loss  # type: ignore[method-assign]
+    worker.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,35 @@
+"""Faults of the table, a few each. `make faults` injects more, and writes down what was lost."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+import table
+from victim import Damage
+
+FEW: dict[str, Callable[[Path], Damage]] = {
+    "coordinator": partial(table.coordinator_killed, times=2),
+    "worker": partial(table.worker_killed, times=2),
+    "trials": lambda folder: table.in_trials(folder, len(table.PROMISED), *table.PROMISED),
+    "disk": partial(table.full_disk, times=1),
+    "database": partial(table.locked_database, times=1),
+    "model": partial(table.vanishing_model, times=1),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FEW)
+def test_nothing_is_lost(name: str, tmp_path: Path) -> None:
+    if name == "disk" and not _may_mount():
+        pytest.skip("a small file system can be made by root alone")
+    damage = FEW[name](tmp_path)
+    assert damage.injected
+    assert damage.none, f"{damage}\n{(tmp_path / 'search.log').read_text('utf-8')[-3000:]}"
+
+
+def _may_mount() -> bool:
+    return os.geteuid() == 0 and bool(int(Path("/proc/self/status").read_text().partition("CapEff:\t")[2].split()[0], 16) >> 21 & 1)

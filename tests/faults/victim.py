@@ -1,0 +1,145 @@
+"""A tiny study that is searched in processes of its own, broken, and looked over afterwards."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from tiny_study import command, environment, is_sound, tiny_spec
+
+from autopeft import storage
+from autopeft.errors import AutopeftError
+from autopeft.record import read
+from autopeft.trial import Trial
+
+PATIENCE_SECONDS = 300.0
+
+
+@dataclass
+class Damage:
+    """What faults cost, counted over all injections; everything but `injected` is to be 0.
+
+    lost: trials that had ended and are gone or changed. running: left RUNNING after the last resumption.
+    repeated: trials of a configuration that was tried before. overrun: trials beyond the budget.
+    unsound: databases that fail SQLite's integrity check. left: processes that outlive the search.
+    wrong: ends of a search, or reasons of a trial, other than those that are promised.
+    """
+
+    injected: int = 0
+    lost: int = 0
+    running: int = 0
+    repeated: int = 0
+    overrun: int = 0
+    unsound: int = 0
+    left: int = 0
+    wrong: int = 0
+
+    @property
+    def none(self) -> bool:
+        return not any(getattr(self, field.name) for field in fields(self) if field.name != "injected")
+
+
+class Victim:
+    """folder: an empty one, for spec, data, model and study. settings: of the spec."""
+
+    def __init__(self, folder: Path, **settings: Any) -> None:
+        self.spec, self.study = tiny_spec(folder, **settings), folder / "study"
+        self.log = folder / "search.log"
+        self.damage = Damage()
+        self._mark = uuid.uuid4().hex
+        self._known: dict[int, Trial] = {}
+
+    def start(self, *more: str, faults: str = "") -> subprocess.Popen[bytes]:
+        """A search in the background. faults: of its workers (`faulty_worker`)."""
+        given = command(self.spec, self.study, *more)
+        if faults:
+            given = [sys.executable, str(Path(__file__).with_name("faulty_search.py")), faults, *given[given.index("search") + 1 :]]
+        with self.log.open("ab") as log:
+            return subprocess.Popen(given, env=environment(VICTIM=self._mark), stdout=log, stderr=log, start_new_session=True)
+
+    def run(self, *more: str, faults: str = "") -> int:
+        """Search to the end; the exit code."""
+        return self.start(*more, faults=faults).wait(PATIENCE_SECONDS)
+
+    def trials(self) -> tuple[Trial, ...]:
+        """What the study holds now; nothing where it is not made yet."""
+        try:
+            return read(self.study).trials if storage.exists(self.study) else ()
+        except AutopeftError:
+            return ()
+
+    def ended(self) -> int:
+        return sum(t.state.finished for t in self.trials())
+
+    def wait(self, until: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+        """Until something holds or the search has ended."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while process.poll() is None and not until():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the search got no further; see {self.log}")
+            time.sleep(0.1)
+
+    def processes(self, *, workers: bool = False) -> list[int]:
+        """Living processes of the searches, or only their workers."""
+        found = []
+        for folder in Path("/proc").iterdir():
+            try:
+                if folder.name.isdigit() and f"VICTIM={self._mark}".encode() in (folder / "environ").read_bytes():
+                    line = (folder / "cmdline").read_bytes()
+                    dead = (folder / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
+                    if not dead and (not workers or b"worker" in line):
+                        found.append(int(folder.name))
+            except OSError:
+                continue
+        return found
+
+    def kill(self, process: subprocess.Popen[bytes]) -> None:
+        """SIGKILL for the coordinator alone."""
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+    def kill_worker(self, chance: random.Random) -> bool:
+        """SIGKILL for one worker; False where none lives."""
+        workers = self.processes(workers=True)
+        if workers:
+            os.kill(chance.choice(workers), signal.SIGKILL)
+        return bool(workers)
+
+    def look(self) -> None:
+        """After a fault and the end of the search: no process is left, the database is sound, and all
+        that had ended when we looked last is there unchanged."""
+        deadline = time.monotonic() + 10
+        while (left := self.processes()) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        self.damage.left += len(left)
+        for process in left:
+            os.kill(process, signal.SIGKILL)
+        if not storage.exists(self.study):
+            return
+        self.damage.unsound += not is_sound(self.study)
+        now = {t.number: t for t in self.trials()}
+        self.damage.lost += sum(now.get(number) != trial for number, trial in self._known.items())
+        self._known = {number: t for number, t in now.items() if t.state.finished}
+
+    def finish(self, trials: int) -> None:
+        """Resume with a budget of so many trials, and look at the whole study."""
+        self.expect(self.run("--budget", f"{trials}trials") == 0)
+        self.look()
+        now = self.trials()
+        self.damage.running += sum(not t.state.finished for t in now)
+        self.damage.overrun += max(0, len(now) - trials)
+        self.damage.wrong += max(0, trials - len(now))
+        self.damage.repeated += sum(count - 1 for count in Counter(t.configuration.key for t in now).values())
+
+    def expect(self, promise: bool) -> None:
+        self.damage.wrong += not promise

@@ -32,7 +32,7 @@ from autopeft_searchspace.registry import adapter_type
 from autopeft_searchspace.shape import ROLES, ModelShape
 
 TARGETS = ("keep", "forward", "backward", "out")
-ORDER = {role: position for position, role in enumerate(("attention", *ROLES, "norm"))}
+ORDER = {role: position for position, role in enumerate(("block", "attention", *ROLES, "norm"))}
 SHARED_INPUT = {"q": "attention input", "k": "attention input", "v": "attention input", "qkv": "attention input",
                 "ff_in": "feed-forward input", "ff_gate": "feed-forward input"}  # fmt: skip
 GRADIENT_BYTES = 4
@@ -48,7 +48,7 @@ class Spots:
     def __init__(self, shape: ModelShape) -> None:
         self._shape = shape
         self._roles = {module.path: role for role, modules in shape.modules.items() for module in modules}
-        self._roles |= dict.fromkeys(shape.attention_paths, "attention")
+        self._roles |= dict.fromkeys(shape.attention_paths, "attention") | dict.fromkeys(shape.block_paths, "block")
         self._roles |= {norm.path: "norm" for norms in shape.norms for norm in norms}
         self._find = lru_cache(maxsize=4096)(self._spots)
 

@@ -15,9 +15,8 @@ from autopeft.export import configuration as plain
 from autopeft.export import register
 from autopeft.record import StudyRecord
 from autopeft.trial import Trial
-from autopeft_searchspace.build import peft_config
+from autopeft_searchspace.build import peft_config, plain_config
 from autopeft_searchspace.configuration import Configuration
-from autopeft_searchspace.registry import adapter_type
 from autopeft_searchspace.shape import ModelShape
 
 TASKS = {
@@ -45,10 +44,7 @@ def write(record: StudyRecord, trial: Trial, folder: Path) -> None:
 
 def is_plain(configuration: Configuration, shape: ModelShape) -> bool:
     """Whether plain peft builds the configuration."""
-    if len(configuration.components) != 1:
-        return False
-    component = configuration.components[0]
-    return adapter_type(component.type).peft_config(component, shape) is not None
+    return plain_config(configuration, shape) is not None
 
 
 def readme(record: StudyRecord, trial: Trial, needs_autopeft: bool) -> str:

@@ -171,12 +171,12 @@ class SpaceDomain(Domain):
         rate, predicted memory where known, and one column per type that is on. [n, 5 or 6 + types]"""
         rows, memory = [], "peak_memory_bytes" in self._known
         for item in items:
-            layers = item.components[0].layers if item.components else ()
+            layers = {layer for component in item.components for layer in component.layers}
             row = [
                 math.log10(1 + self._known["trainable_parameters"](item)),
                 len(layers) / self.space.shape.layers,
                 sum(layers) / max(1, len(layers)) / self.space.shape.layers,
-                len(item.components),
+                len({component.type for component in item.components}),
                 math.log10(item.learning_rate),
             ]
             on = {c.type for c in item.components}

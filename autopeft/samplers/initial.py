@@ -58,7 +58,7 @@ def initial_design(
 
 
 def _coordinates(configuration: Configuration, known: Mapping[str, Computed], space: Space) -> tuple[float, float, float]:
-    layers = configuration.components[0].layers if configuration.components else ()
+    layers = {layer for component in configuration.components for layer in component.layers}
     return (
         math.log10(known["trainable_parameters"](configuration)),
         math.log10(configuration.learning_rate),

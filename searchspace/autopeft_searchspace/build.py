@@ -75,11 +75,11 @@ def start(model: nn.Module, configuration: Configuration, shape: ModelShape, los
         return
     if not losses:
         raise ValueError(f"{', '.join(c.type for c in wanted)} starts from training batches, and none were given")
-    paths = {c.type: [shape.modules[role][i].path for i in c.layers for role in c.roles] for c in wanted}
-    layers = {path: _at(model, path) for of_one in paths.values() for path in of_one}
+    paths = [[shape.modules[role][i].path for i in c.layers for role in c.roles] for c in wanted]
+    layers = {path: _at(model, path) for of_one in paths for path in of_one}
     seen = look({path: layer.base_layer for path, layer in layers.items()}, losses)
-    for component in wanted:
-        for path in paths[component.type]:
+    for component, of_one in zip(wanted, paths, strict=True):
+        for path in of_one:
             layer = layers[path]
             if isinstance(layer, ComposedLayer):
                 part = next(iter(layer.composed_parts.values()))[component.type]
@@ -167,14 +167,24 @@ def peft_config(configuration: Configuration, shape: ModelShape) -> PeftConfig:
     """What peft builds the configuration from."""
     from autopeft_searchspace.tuners.register import register
 
-    if len(configuration.components) == 1:
-        component = configuration.components[0]
-        if (plain := adapter_type(component.type).peft_config(component, shape)) is not None:
-            return plain
+    if (plain := plain_config(configuration, shape)) is not None:
+        return plain
     register()
     from autopeft_searchspace.tuners.composition import CompositionConfig
 
     return CompositionConfig(components=[c.to_json() for c in configuration.components], shape=shape.to_json())
+
+
+def plain_config(configuration: Configuration, shape: ModelShape) -> PeftConfig | None:
+    """The config of plain peft that builds the configuration, or None where peft cannot: of one component, or of
+    several of one type that knows a pattern of sizes."""
+    types = {component.type for component in configuration.components}
+    if len(types) != 1:
+        return None
+    adapter = adapter_type(types.pop())
+    if len(configuration.components) == 1:
+        return adapter.peft_config(configuration.components[0], shape)
+    return adapter.pattern_config(configuration.components, shape)
 
 
 def unadapt(model: nn.Module) -> PreTrainedModel:

@@ -86,7 +86,7 @@ class Strategy:
 class Configuration:
     """A point of the space in canonical form: only what is active, sizes as they are built.
 
-    components: at most three, of distinct types; without them and a strategy only the task head trains.
+    components: of at most three types, several of one type on modules of their own; without them and a strategy only the task head trains.
     learning_rate: peak of the schedule, for adapter and head alike.
     strategy: which layers train when; None where all of the adapter trains in every step.
     optimizer: one of `OPTIMIZERS`.

@@ -31,6 +31,19 @@ class LowRank(LinearAdapter):
 
         return LoraConfig(r=component.size, lora_alpha=self.alpha(component), **self.settings(component, targets, shape))
 
+    def pattern_config(self, components: Sequence[Component], shape: ModelShape) -> PeftConfig | None:
+        """One `LoraConfig` with `rank_pattern` and `alpha_pattern`, where nothing but rank and alpha differs."""
+        first = components[0]
+        same = all({**c.options, "alpha": 0} == {**first.options, "alpha": 0} for c in components)
+        if not self.pairs or not same or self.changes_base(first):
+            return None
+        config: Any = self.peft_config(first, shape)
+        paths = {module.path: component for component in components for module in self.targets(component, shape)}
+        config.target_modules = list(paths)
+        config.rank_pattern = {path: component.size for path, component in paths.items() if component.size != first.size}
+        config.alpha_pattern = {path: self.alpha(paths[path]) for path in config.rank_pattern}
+        return config
+
     def per_module(self, component: Component, module: LinearShape, shape: ModelShape) -> int:
         """rank * (d_in + d_out)."""
         return component.size * (module.d_in + module.d_out)

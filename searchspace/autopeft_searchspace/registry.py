@@ -67,6 +67,9 @@ class AdapterType(ABC):
     traced_as: ClassVar[str] = ""
     """Type with alike activations whose training step is traced in its place, where its own cannot be."""
 
+    apart: ClassVar[bool] = True
+    """Whether several components of the type, on modules of their own, can stand in one model: a size for each group."""
+
     pairs: ClassVar[bool] = False
     """Whether its update is a product of two trained factors, which optimisers of such pairs train."""
 
@@ -126,6 +129,10 @@ class AdapterType(ABC):
     def peft_config(self, component: Component, shape: ModelShape) -> PeftConfig | None:
         """The config of plain peft that builds exactly this component; None where peft lacks it."""
 
+    def pattern_config(self, components: Sequence[Component], shape: ModelShape) -> PeftConfig | None:
+        """The config of plain peft that builds several components of the type at once; None where peft has no pattern for their sizes."""
+        return None
+
     @abstractmethod
     def attach(self, component: Component, shape: ModelShape, base: Base | None = None) -> Mapping[str, Any]:
         """What the composition tuner puts on each module path it adapts (see `tuners/`).
@@ -160,6 +167,8 @@ _TYPES: dict[str, AdapterType] = {}
 
 def register(cls: type[AdapterType]) -> type[AdapterType]:
     """Class decorator: makes an adapter type known under its `name`."""
+    if not cls.supports.composition:
+        cls.apart = False
     if cls.name in _TYPES:
         raise ValueError(f"adapter type {cls.name!r} is registered twice")
     _TYPES[cls.name] = cls()

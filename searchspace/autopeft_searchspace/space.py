@@ -26,11 +26,12 @@ from typing import Any
 import numpy as np
 import yaml
 
+from autopeft_searchspace import groups
 from autopeft_searchspace.configuration import MAXIMUM_COMPONENTS, OPTIMIZERS, Component, Configuration, Strategy, Value
 from autopeft_searchspace.dims import Dimension, bit_dimension, choice_dimension, real_dimension
 from autopeft_searchspace.low_rank import LowRank
 from autopeft_searchspace.registry import AdapterType, adapter_type, adapter_types
-from autopeft_searchspace.shape import ModelShape
+from autopeft_searchspace.shape import ROLES, ModelShape
 from autopeft_searchspace.strategies import NONE, STRATEGIES, settings_of, strategy_dimensions, strategy_type
 from autopeft_searchspace.strategies import check as check_strategy
 
@@ -51,7 +52,8 @@ class Space:
     """name: of the preset. types: adapter types in the order of their components.
     learning_rate: a fixed rate, or None where it is searched as a factor.
     left_out: type -> why this model cannot take it.
-    shared_roles: whether there is one choice of roles for all components."""
+    shared_roles: whether there is one choice of roles for all components.
+    sized_groups: whether sizes differ between groups of modules (`groups`)."""
 
     name: str
     shape: ModelShape
@@ -61,6 +63,7 @@ class Space:
     left_out: Mapping[str, str]
     maximum_components: int = MAXIMUM_COMPONENTS
     shared_roles: bool = False
+    sized_groups: bool = False
 
     @cached_property
     def by_name(self) -> dict[str, Dimension]:
@@ -83,6 +86,7 @@ class Space:
         needs: dict[str, tuple[str, ...]] = {d.name: (f"{d.name.partition('.')[0]}.size",) for d in self.dimensions}
         needs |= {d.name: placed for d in self.dimensions if d.name.startswith("layers.")}
         with_roles = tuple(f"{adapter.name}.size" for adapter in self._adapters if adapter.supports.roles)
+        needs |= dict.fromkeys(groups.NAMES, tuple(f"{adapter.name}.size" for adapter in self._adapters if adapter.apart))
         needs |= {"optimizer": tuple(f"{adapter.name}.size" for adapter in self._adapters if adapter.pairs)}
         needs |= {d.name: with_roles for d in self.dimensions if d.name.startswith("roles.")}
         return needs | dict.fromkeys((*sizes, "learning_rate", "strategy"), ())
@@ -116,7 +120,12 @@ class Space:
         if self.shared_roles:
             roles = {role: values.get(f"roles.{role}", False) for role in self.shape.roles}
             values = {**values, **{f"{adapter.name}.roles.{role}": chosen for adapter in on for role, chosen in roles.items()}}
-        found = (adapter.component(values, layers, self.shape) for adapter in on)
+        found: list[Component | None] = []
+        for adapter in on:
+            if self.sized_groups and adapter.apart:
+                found += groups.split(adapter, values, layers, self.shape, self.by_name[f"{adapter.name}.size"].values)
+            else:
+                found.append(adapter.component(values, layers, self.shape))
         return tuple(component for component in found if component is not None)
 
     def configuration(self, values: Mapping[str, Value]) -> Configuration:
@@ -138,6 +147,8 @@ class Space:
 
         Raises `OutsideSpace` where a type, size, option or placement is not in the space.
         """
+        if self.sized_groups:
+            return self._grouped_values(configuration)
         layers = {component.layers for component in configuration.components if adapter_type(component.type).supports.layers}
         if len(layers) > 1:
             raise OutsideSpace("components in different layers; this space has one choice of layers for all")
@@ -176,6 +187,34 @@ class Space:
             except ValueError as error:
                 raise OutsideSpace(str(error)) from None
         return self.active(values)
+
+    def _grouped_values(self, configuration: Configuration) -> dict[str, Value]:
+        """As `values`, where a type may have a size for each group: the components of a type are put together,
+        and the factors and the size that make them again are found by trying."""
+        together = [_put_together(group) for group in groups.joined(configuration.components)]
+        even = replace(self, sized_groups=False, dimensions=tuple(d for d in self.dimensions if d.name not in groups.NAMES))
+        whole = even.values(replace(configuration, components=tuple(together)))
+        shown = [name for name in groups.NAMES if name in self.by_name]
+        for factors in groups.all_factors():
+            values: dict[str, Value] = {**whole, **{name: factors[name] for name in shown}}
+            for component in together:
+                name = f"{component.type}.size"
+                fitting = (
+                    size
+                    for size in self.by_name[name].values
+                    if size and self._makes({**values, name: size}, configuration, component.type)
+                )
+                values[name] = next(fitting, 0)
+            if all(values[f"{component.type}.size"] for component in together):
+                return self.active(values)
+        raise OutsideSpace("sizes of groups that no factors give")
+
+    def _makes(self, values: Mapping[str, Value], configuration: Configuration, type_name: str) -> bool:
+        """Whether values give just those components of one type that a configuration has."""
+        made = self._components(
+            {name: 0 if name.endswith(".size") and name != f"{type_name}.size" else value for name, value in values.items()}
+        )
+        return list(made) == [component for component in configuration.components if component.type == type_name]
 
     def _own_values(self, component: Component) -> dict[str, Value]:
         """Values that a component stands for, with roles where this space has them."""
@@ -236,6 +275,13 @@ class Space:
         return extend(0, {})
 
 
+def _put_together(group: Sequence[Component]) -> Component:
+    """One component where all of a group stand, with the first one's size and options."""
+    layers = tuple(sorted({layer for component in group for layer in component.layers}))
+    roles = tuple(role for role in ROLES if any(role in component.roles for component in group))
+    return replace(group[0], layers=layers, roles=roles)
+
+
 def default_learning_rate(components: Sequence[Component], shape: ModelShape, strategy: Strategy | None = None) -> float:
     """lr0 of a composition: that of its most cautious component; of the head, or of the base model where a
     strategy trains that, where there is none."""
@@ -258,11 +304,9 @@ def trainable_parameters(configuration: Configuration, shape: ModelShape) -> int
 
 def check(configuration: Configuration, shape: ModelShape) -> None:
     """Raise ValueError unless the model can take the configuration."""
-    types = [c.type for c in configuration.components]
+    types = {c.type for c in configuration.components}
     if len(types) > MAXIMUM_COMPONENTS:
         raise ValueError(f"{len(types)} components, at most {MAXIMUM_COMPONENTS} can be combined")
-    if len(set(types)) != len(types):
-        raise ValueError(f"an adapter type stands twice in {types}; a composition holds distinct types")
     if not configuration.learning_rate > 0:
         raise ValueError(f"learning rate must be above 0, it is {configuration.learning_rate!r}")
     for component in configuration.components:
@@ -276,7 +320,11 @@ def check(configuration: Configuration, shape: ModelShape) -> None:
         if not 0 <= component.layers[0] <= component.layers[-1] < shape.layers:
             raise ValueError(f"layers of {component.type} must lie in 0..{shape.layers - 1}, they are {list(component.layers)}")
         adapter.check(component, shape)
-    if why := clash(configuration.components, shape) or why_not(configuration.optimizer, configuration.components, configuration.strategy):
+    if (
+        why := groups.overlap(configuration.components)
+        or clash(configuration.components, shape)
+        or why_not(configuration.optimizer, configuration.components, configuration.strategy)
+    ):
         raise ValueError(why)
     if configuration.strategy:
         check_strategy(configuration.strategy, configuration.components, shape)
@@ -309,6 +357,9 @@ def clash(components: Sequence[Component], shape: ModelShape) -> str | None:
     """
     if len(components) < 2:
         return None
+    for group in groups.joined(components):
+        if len(group) > 1 and not adapter_type(group[0].type).apart:
+            return f"{group[0].type} stands once in a model"
     weighed: dict[tuple[str, int], str] = {}
     for component in components:
         adapter = adapter_type(component.type)
@@ -352,7 +403,8 @@ def build_space(preset: str, shape: ModelShape, change: Mapping[str, Any] | None
     change: `types` (list of adapter types, or `all`), `strategies` (list of layer strategies, or `all`),
         `optimizers` (list of `OPTIMIZERS`, or `all`), `layers` (`bits` or `all`), `learning_rate` (`search` or a number),
         `maximum_components`, `variants` (whether refinements of types, such as `lora.init`, are searched, or only those that
-        are named), `roles` (`own` choices of each type, or one `shared` by all), and any dimension's name with the value or the list of
+        are named), `roles` (`own` choices of each type, or one `shared` by all), `sizes` (`one` of each type, or factors for
+        `groups` of modules), and any dimension's name with the value or the list of
         values it is restricted to, e.g. `{"lora.size": [0, 4, 8], "serial.place": "attention"}`, or
         the range of its numbers, e.g. `{"prefix.size": {"maximum": 128}}`; 0 = off stays in a range.
     Raises ValueError naming the rule, the value and near names.
@@ -365,7 +417,7 @@ def build_space(preset: str, shape: ModelShape, change: Mapping[str, Any] | None
     names = _type_names(settings.pop("types"))
     layers, rate = settings.pop("layers"), settings.pop("learning_rate")
     most = settings.pop("maximum_components", MAXIMUM_COMPONENTS)
-    variants, roles = settings.pop("variants", False), settings.pop("roles", "own")
+    variants, roles, sizes = settings.pop("variants", False), settings.pop("roles", "own"), settings.pop("sizes", "one")
     strategies = settings.pop("strategies", [])
     optimizers = settings.pop("optimizers", [])
     optimizers = list(OPTIMIZERS) if optimizers == "all" else optimizers
@@ -379,6 +431,8 @@ def build_space(preset: str, shape: ModelShape, change: Mapping[str, Any] | None
         raise ValueError(f"roles must be 'own' or 'shared', it is {roles!r}")
     if not isinstance(optimizers, list) or not set(optimizers) <= set(OPTIMIZERS):
         raise ValueError(f"optimizers must be 'all' or a list of {', '.join(OPTIMIZERS)}, it is {optimizers!r}")
+    if sizes not in ("one", "groups"):
+        raise ValueError(f"sizes must be 'one' or 'groups', it is {sizes!r}")
     left_out = {name: why for name in names if (why := adapter_type(name).unavailable(shape))}
     types = tuple(name for name in names if name not in left_out)
     if not types:
@@ -396,6 +450,9 @@ def build_space(preset: str, shape: ModelShape, change: Mapping[str, Any] | None
         dimensions += [bit_dimension(f"layers.{i}") for i in range(shape.layers)]
     if optimizers and any(adapter_type(name).pairs for name in types):
         dimensions.append(choice_dimension("optimizer", [name for name in OPTIMIZERS if name in optimizers]))
+    if sizes == "groups":
+        with_roles = any(adapter_type(name).supports.roles for name in types)
+        dimensions += [d for d in groups.dimensions() if with_roles or d.name != "sizes.feed_forward"]
     if rate == "search":
         dimensions.append(LEARNING_RATE_FACTORS)
     if strategies:
@@ -409,7 +466,7 @@ def build_space(preset: str, shape: ModelShape, change: Mapping[str, Any] | None
             raise ValueError(f"space has no dimension {name!r}{_near(name, by_name)}")
         by_name[name] = _restrict(by_name[name], wanted)
     fixed = None if rate == "search" else float(rate)
-    return Space(preset, shape, types, tuple(by_name.values()), fixed, left_out, most, roles == "shared")
+    return Space(preset, shape, types, tuple(by_name.values()), fixed, left_out, most, roles == "shared", sizes == "groups")
 
 
 def _type_names(wanted: Any) -> list[str]:

@@ -28,6 +28,7 @@ class Full(AdapterType):
     title = "Whole blocks trained, from the first or the last on"
     source = "Khanna et al. 2024 (arXiv 2406.10973)"
     supports = Supports(merge=True, quantised_base=True, layers=False, roles=False, identity_at_start=True, plain_peft=False)
+    apart = False
 
     def dimensions(self, shape: ModelShape) -> Sequence[Dimension]:
         blocks = [count for count in (1, 2, 4) if count <= max(1, shape.layers // 2)]

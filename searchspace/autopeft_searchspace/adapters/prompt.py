@@ -31,6 +31,7 @@ class Prompt(AdapterType):
     title = "Trained vectors before the text, from a layer on"
     source = "Lester et al., EMNLP 2021 (arXiv 2104.08691); deep as in Jia et al., ECCV 2022 (arXiv 2203.12119)"
     supports = Supports(merge=False, quantised_base=True, layers=True, roles=False, identity_at_start=False, plain_peft=False)
+    apart = False
     neutral = {"source": "free"}  # noqa: RUF012
 
     def unavailable(self, shape: ModelShape) -> str | None:

@@ -56,7 +56,7 @@ def environment(**more: str) -> dict[str, str]:
 def run(spec: Path, study: Path, *more: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Search to the end; what it wrote is in the result."""
     given = command(spec, study, *more)
-    return subprocess.run(given, env=environment(**variables), capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(given, env=environment(**variables), capture_output=True, text=True, timeout=1200, check=False)
 
 
 def is_sound(study: Path) -> bool:

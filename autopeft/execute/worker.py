@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from autopeft.errors import AutopeftError
+from autopeft.redaction import Redacted, redacted
 from autopeft.spec import StudySpec
 from autopeft.trial import Observation, TrialSpec
 
@@ -84,7 +85,7 @@ def _run(channel: Channel, bench: Any, trial: TrialSpec) -> None:
         return bool(answer["value"])
 
     outcome = bench.run(trial, at_rung, at_step)
-    channel.send("ended", number=trial.number, state=outcome.state.value, reason=outcome.reason, seconds=outcome.seconds)
+    channel.send("ended", number=trial.number, state=outcome.state.value, reason=redacted(outcome.reason), seconds=outcome.seconds)
 
 
 def _end_with_parent() -> None:
@@ -101,6 +102,7 @@ def main() -> None:
     _end_with_parent()
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
+    sys.stderr = Redacted(sys.stderr)
     serve(Channel(sys.stdin, events))
 
 

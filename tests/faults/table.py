@@ -21,7 +21,7 @@ from dataclasses import astuple
 from datetime import UTC, datetime
 from pathlib import Path
 
-from victim import Damage, Victim
+from victim import PATIENCE_SECONDS, Damage, Victim
 
 from autopeft.ledger import Ledger
 from autopeft.storage import DATABASE
@@ -60,7 +60,7 @@ def worker_killed(folder: Path, times: int = KILLS) -> Damage:
         victim.wait(lambda done=done: victim.ended() >= done and bool(victim.processes(workers=True)), process)
         time.sleep(chance.uniform(0, 2))
         victim.damage.injected += victim.kill_worker(chance)
-    victim.expect(process.wait(600) == 0)
+    victim.expect(process.wait(PATIENCE_SECONDS) == 0)
     victim.look()
     victim.expect(victim.damage.injected == times)
     victim.finish(budget)
@@ -103,7 +103,7 @@ def full_disk(folder: Path, times: int = 5) -> Damage:
             more = victim.ended() + 2
             victim.wait(lambda more=more: victim.ended() >= more, process)
             _fill(filler, leave=chance.randrange(0, 40_000))
-            victim.expect(process.wait(300) == 2)
+            victim.expect(process.wait(PATIENCE_SECONDS) == 2)
             filler.unlink()
             victim.look()
             victim.damage.injected += 1
@@ -137,7 +137,7 @@ def locked_database(folder: Path, times: int = 5) -> Damage:
             time.sleep(chance.uniform(2, 6))
             connection.rollback()
         victim.damage.injected += 1
-    victim.expect(process.wait(300) == 0)
+    victim.expect(process.wait(PATIENCE_SECONDS) == 0)
     victim.look()
     victim.finish(4 * times)
     return victim.damage
@@ -180,7 +180,7 @@ def clock_that_jumps(folder: Path, times: int = 10) -> Damage:
         victim.wait(lambda more=more: victim.ended() >= more, process)
         setting.write_text(["-3h\n", "+9h\n", "-400d\n", "+0\n"][jump % 4])
         victim.damage.injected += 1
-    victim.expect(process.wait(300) == 0)
+    victim.expect(process.wait(PATIENCE_SECONDS) == 0)
     victim.look()
     victim.finish(budget)
     with Ledger(victim.study, read_only=True) as ledger:
@@ -199,7 +199,7 @@ def vanishing_model(folder: Path, times: int = 3) -> Damage:
         victim.wait(lambda more=more: victim.ended() >= more, process)
         base.rename(away)
         victim.kill_worker(chance)
-        victim.expect(process.wait(300) == 2 and "base" in victim.log.read_text("utf-8").splitlines()[-1])
+        victim.expect(process.wait(PATIENCE_SECONDS) == 2 and "base" in victim.log.read_text("utf-8").splitlines()[-1])
         away.rename(base)
         victim.look()
         victim.damage.injected += 1

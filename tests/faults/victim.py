@@ -22,7 +22,7 @@ from autopeft.errors import AutopeftError
 from autopeft.record import read
 from autopeft.trial import Trial
 
-PATIENCE_SECONDS = 300.0
+PATIENCE_SECONDS = 1200.0
 
 
 @dataclass

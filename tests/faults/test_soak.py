@@ -1,0 +1,25 @@
+"""Thirty trials in one search leave the coordinator as it was; a worker that grows is replaced."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from soak import soak
+
+
+@pytest.mark.slow
+def test_a_search_does_not_grow(tmp_path: Path) -> None:
+    found = soak(30, tmp_path, "random")
+    assert found.trials == 30
+    assert found.coordinator_growth < 50e6
+    assert found.coordinator_handles <= 0
+    assert found.worker_handles <= 0
+    assert found.workers == 1
+
+
+@pytest.mark.slow
+def test_a_worker_that_grows_is_replaced(tmp_path: Path) -> None:
+    found = soak(12, tmp_path, "random", most_growth_bytes=0)
+    assert found.trials == 12
+    assert found.workers > 1

@@ -80,6 +80,7 @@ def search(spec: StudySpec, folder: Path, study: Path, progress: Progress, *, fr
             progress.say("loading model and data" if known is None else "resuming the study: loading model and data")
             prepared = executor.start(known["threads"] if known else None, calibrate=known is None)
             environment, space = _settle(spec, budget, prepared, known, len(executor))
+            environment["workers"] = len(executor)
             environment.setdefault("earlier", gather(spec, study, space).to_json())
             if fresh:
                 study_folder.clear(study)

@@ -32,7 +32,7 @@ T = TypeVar("T")
 @dataclass(frozen=True)
 class StudyRecord:
     """folder: of the study. environment: what `search` wrote down: `environment` (versions, device),
-    `data` (sha256, counts, labels), `recipe`, `threads`, `total_steps`, `limits`
+    `data` (sha256, counts, labels), `recipe`, `threads`, `workers` (trials at once), `total_steps`, `limits`
     (`maximum_parameters`, `maximum_memory_bytes`), `full_memory_bytes`, `seconds_used`, `axes`.
     tests: scores on the test split, of trials that were trained in full."""
 

@@ -64,10 +64,12 @@ class Spending:
         return self.seconds > self.budget.seconds + 0.8 * max(SLACK_SHARE * self.budget.seconds, SLACK_SECONDS)
 
     def remaining(self, trials: Sequence[Trial]) -> float | None:
-        """Expected seconds until the search ends, None where the budget does not tell."""
-        by_time = None if self.budget.seconds is None else self.budget.seconds - self.seconds
-        by_trials = None
+        """Expected seconds until the search ends, replicates included; None where the budget does not tell."""
+        known = [] if self.budget.seconds is None else [self.budget.seconds - self.seconds]
+        if self.budget.gpu_hours is not None and self._on_gpu:
+            known.append(3600 * (self.budget.gpu_hours - self.gpu_hours(trials)) / self._devices)
         if self.budget.trials is not None:
-            by_trials = (self.budget.trials - len(trials)) * self.seconds_each(trials) / self._devices
-        known = [seconds for seconds in (by_time, by_trials) if seconds is not None]
+            unfinished = self.budget.trials - sum(t.state.finished for t in trials)
+            replicates = 0 if any(len(t.replicates()) > 1 for t in trials) else 3 * self._replicates
+            known.append((unfinished + replicates) * self.seconds_each(trials) / self._devices)
         return max(0.0, min(known)) if known else None

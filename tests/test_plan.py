@@ -77,5 +77,7 @@ def test_spending_keeps_time_for_the_replicates(monkeypatch: pytest.MonkeyPatch)
     assert not Spending(Budget(seconds=50 + each), environment, 2, 1, 100.0).allows_another(trials, 0)
     assert Spending(Budget(seconds=50 + each), environment, 0, 1, 100.0).allows_another(trials, 0)
     assert not Spending(Budget(seconds=50 + each - 1), environment, 0, 1, 100.0).allows_another(trials, 0)
-    assert Spending(Budget(trials=3), environment, 2, 1, 100.0).remaining(trials) == pytest.approx(3 * each)
+    assert Spending(Budget(trials=3), environment, 2, 1, 100.0).remaining(trials) == pytest.approx((3 + 3 * 2) * each)
+    assert Spending(Budget(trials=8), environment, 0, 2, 100.0).remaining(trials) == pytest.approx(4 * each)
+    assert Spending(Budget(gpu_hours=1.0), environment, 2, 1, 100.0).remaining(trials) is None
     assert Spending(Budget(seconds=1.0), environment, 2, 1, 100.0).overdrawn

@@ -81,13 +81,19 @@ class RayExecutor:
         self._threads: int | None = None
         self._last_ready = time.monotonic()
         self._own = _connect(spec.executor.address)
-        self._device, self._share = _share(spec)
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        self._count = sum(_fitting(node, self._share) for node in nodes)
-        if self._count < 1:
+        try:
+            self._device, self._share = _share(spec)
+            self._count = self._count_slots()
+        except SpecError:
+            self.close()
+            raise
+
+    def _count_slots(self) -> int:
+        count = sum(_fitting(node["Resources"], self._share) for node in ray.nodes() if node["Alive"])
+        if count < 1:
             needed = _in_words(self._share)
             raise SpecError(f"no machine of the Ray cluster has {needed} for a trial; lower executor.cores or executor.gpus")
-        self._count = min(self._count, spec.executor.trials or self._count)
+        return min(count, self._spec.executor.trials or count)
 
     def start(self, threads: int | None, *, calibrate: bool) -> dict[str, Any]:
         self._threads = threads or (self._spec.executor.cores if self._device == "cpu" else None)

@@ -181,6 +181,7 @@ def test_status_in_words_and_as_json(study: Path) -> None:
     assert set(found["picks"]) == {"best", "knee", "smallest-within-1se"}
     assert found["picks"]["best"] in [row["trial"] for row in found["front"]]
     assert 0 < found["hypervolume"] < 1
+    assert found["remaining_seconds"] >= 0
     shown = run("status", study).stdout
     assert "Pareto front" in shown
     assert "autopeft train" in shown

@@ -291,6 +291,10 @@ def default_learning_rate(components: Sequence[Component], shape: ModelShape, st
     return float(f"{min(rates, default=HEAD_ONLY_LEARNING_RATE):.3g}")
 
 
+MOST_OF_MODEL = 10
+"""An adapter of more than so many times the weights of its model is a slip of the hand, and would fill the memory."""
+
+
 def trainable_parameters(configuration: Configuration, shape: ModelShape) -> int:
     """Exact number of weights that train at some time and are kept, without the task head: of the adapter, or
     the whole base model where a strategy trains that block by block."""
@@ -315,6 +319,10 @@ def check(configuration: Configuration, shape: ModelShape) -> None:
             raise ValueError(f"{component.type} cannot be put on this model: {why}")
         if component.size < 1:
             raise ValueError(f"size of {component.type} must be at least 1, it is {component.size}")
+        if component.size > shape.total_parameters:
+            raise ValueError(
+                f"size of {component.type} must be at most {shape.total_parameters:,}, the weights of the model, it is {component.size:,}"
+            )
         if not component.layers or component.layers != tuple(sorted(set(component.layers))):
             raise ValueError(f"layers of {component.type} must be ascending and distinct, they are {list(component.layers)}")
         if not 0 <= component.layers[0] <= component.layers[-1] < shape.layers:
@@ -328,6 +336,9 @@ def check(configuration: Configuration, shape: ModelShape) -> None:
         raise ValueError(why)
     if configuration.strategy:
         check_strategy(configuration.strategy, configuration.components, shape)
+    if (count := trainable_parameters(configuration, shape)) > MOST_OF_MODEL * shape.total_parameters:
+        most = MOST_OF_MODEL * shape.total_parameters
+        raise ValueError(f"{count:,} trainable parameters, at most {most:,} are taken, {MOST_OF_MODEL} times those of the model")
 
 
 def why_not(optimizer: str, components: Sequence[Component], strategy: Strategy | None = None) -> str | None:

@@ -160,11 +160,12 @@ READERS: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any, Path], None]]] =
 }
 
 
-def attack(name: str, folder: Path, inputs: int) -> None:
+def attack(name: str, folder: Path, inputs: int, *, derandomize: bool = True) -> None:
+    """derandomize: the same inputs every time."""
     strategy, read = READERS[name]
     quiet = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]
 
-    @settings(max_examples=inputs, deadline=None, suppress_health_check=quiet, database=None)
+    @settings(max_examples=inputs, deadline=None, suppress_health_check=quiet, database=None, derandomize=derandomize)
     @given(strategy)
     def every(content: Any) -> None:
         read(content, folder)

@@ -166,6 +166,8 @@ def test_learning_rate_falls_with_rank_and_width(bert_base: ModelShape) -> None:
         (Component("prefix", 4, (12,)), "layers of prefix must lie in 0..11"),
         (Component("prefix", 4, (3, 1)), "layers of prefix must be ascending"),
         (Component("prefix", 0, (1,)), "size of prefix must be at least 1"),
+        (Component("prefix", 2**40, (1,)), r"size of prefix must be at most [0-9,]+, the weights of the model, it is 1,099,511,627,776"),
+        (Component("prefix", 1_000_000, (1,)), r"[0-9,]+ trainable parameters, at most [0-9,]+ are taken, 10 times those of the model"),
         (Component("lora", 4, (0,), ("q", "qkw"), {"alpha": 8}), "lora cannot be put on role 'qkw'; there are q, k, v"),
         (Component("lora", 4, (0,), ("v", "q"), {"alpha": 8}), "distinct and in the order q, k, v, o, ff_in, ff_out"),
         (Component("lora", 4, (0,), (), {"alpha": 8}), "lora needs at least one role"),

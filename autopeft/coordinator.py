@@ -15,7 +15,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -44,8 +44,9 @@ from autopeft.spending import Spending
 from autopeft.training import Recipe
 from autopeft.trial import Observation, Trial, TrialSpec, TrialState
 from autopeft.view import View
-from autopeft.warm_start import Earlier, gather
+from autopeft.warm_start import Earlier, earlier_importance, gather
 from autopeft_searchspace.configuration import Configuration
+from autopeft_searchspace.prior import Prior
 from autopeft_searchspace.shape import ModelShape
 from autopeft_searchspace.space import Space, build_space
 
@@ -82,6 +83,9 @@ def search(spec: StudySpec, folder: Path, study: Path, progress: Progress, *, fr
             environment, space = _settle(spec, budget, prepared, known, len(executor))
             environment["workers"] = len(executor)
             environment.setdefault("earlier", gather(spec, study, space).to_json())
+            environment.setdefault("importance", earlier_importance(spec, study, space.shape))
+            if environment["importance"]:
+                space = replace(space, prior=Prior.from_json(environment["importance"]))
             if fresh:
                 study_folder.clear(study)
             memory = MemoryPredictor(spec, space, Recipe(**environment["recipe"]), environment["data"]["labels"], study)

@@ -37,6 +37,10 @@ COMPUTED = ("trainable_parameters", "peak_memory_bytes")
 UNITS = {"trainable_parameters": "parameters", "peak_memory_bytes": "bytes", "token_nll": "nats"}
 
 
+PROBE = "probe"
+"""The value of `importance` that is no study's folder."""
+
+
 class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -170,6 +174,11 @@ class StudySpec(Part):
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1 ...")
     workers: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
         "auto", description="trials at once on each device; auto is one on a GPU and up to four on a CPU, as cores and memory allow"
+    )
+    importance: str = Field(
+        "",
+        description="where the search looks first: 'probe' orders layers and roles by gradients on a few batches, a study's folder by "
+        "what its runs under IST or Light-PEFT found; empty for neither",
     )
     share_frozen_layers: bool = Field(
         True, description="keep what the layers below the first adapted one compute and share it between trials; numbers are the same"

@@ -19,7 +19,7 @@ from autopeft import files, marked_yaml
 from autopeft.budget import Budget, parse_bytes, parse_parameters
 from autopeft.errors import AutopeftError, SpecError, near
 from autopeft.marked_yaml import Key
-from autopeft.spec import StudySpec, resolve
+from autopeft.spec import PROBE, StudySpec, resolve
 from autopeft.spec_errors import explain
 from autopeft_searchspace.space import presets
 
@@ -107,6 +107,8 @@ def relocate(spec: StudySpec, old: Path, new: Path) -> StudySpec:
         section, name = dotted.split(".")
         if (found := Path(resolve(document[section][name], old))).is_absolute():
             document[section][name] = os.path.relpath(found, new.resolve())
+    if spec.importance != PROBE and (found := Path(resolve(spec.importance, old))).is_absolute():
+        document["importance"] = os.path.relpath(found, new.resolve())
     document["warm_start"] = [os.path.relpath(p, new.resolve()) if (p := resolve(path, old)) != path else path for path in spec.warm_start]
     return StudySpec.model_validate(document)
 

@@ -18,6 +18,9 @@ from typing import Any
 
 from autopeft_searchspace.configuration import Configuration
 
+IMPORTANCE = "importance"
+"""Measurements `importance.<layer>` and `importance.<layer>.<role>`: higher is more important, within one run."""
+
 
 class TrialState(StrEnum):
     RUNNING = "RUNNING"

@@ -14,11 +14,13 @@ from typing import Any
 
 from autopeft.errors import SpecError
 from autopeft.front import sign
+from autopeft.layer_importance import of_study
 from autopeft.record import read
 from autopeft.samplers.convert import values_to_params
 from autopeft.samplers.earlier import Results, carried, earlier_front
-from autopeft.spec import StudySpec, resolve
+from autopeft.spec import PROBE, StudySpec, resolve
 from autopeft_searchspace.configuration import Configuration
+from autopeft_searchspace.shape import ModelShape
 from autopeft_searchspace.space import Space
 
 
@@ -62,3 +64,18 @@ def gather(spec: StudySpec, folder: Path, space: Space) -> Earlier:
         results.append(found)
     turns = {c.key: c for c in chain.from_iterable(zip_longest(*fronts)) if c is not None}
     return Earlier(tuple(turns.values()), tuple(results))
+
+
+def earlier_importance(spec: StudySpec, folder: Path, shape: ModelShape) -> dict[str, Any] | None:
+    """What the study under `importance` found of layers and roles, None where none is named.
+
+    Raises AutopeftError where the folder holds no study, SpecError where it tells no importance of such layers.
+    """
+    if spec.importance in ("", PROBE):
+        return None
+    record = read(Path(resolve(spec.importance, folder)))
+    if record.shape.layers != shape.layers:
+        raise SpecError(f"importance: the model of {spec.importance} has {record.shape.layers} layers, this one has {shape.layers}")
+    if (found := of_study(record.trials, record.shape)) is None:
+        raise SpecError(f"importance: no run of {spec.importance} was under a strategy that tells it, ist or light_peft")
+    return found.to_json()

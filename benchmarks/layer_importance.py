@@ -39,7 +39,7 @@ from autopeft_searchspace.build import adapt
 from autopeft_searchspace.configuration import Component, Configuration, Strategy
 from autopeft_searchspace.strategies import active_layers, published
 
-DRAWS = 16
+DRAWS = 8
 PARTS = ("activations", "gradients", "optimizer")
 ESTIMATION_STEPS = 3
 WEIGHT_BYTES = 4

@@ -24,7 +24,7 @@ ORDER = (
     *("hub", "tables", "data", "first_look", "device", "batches", "updates", "training", "meters"),
     *("models", "tasks", "packing", "objectives", "layerwise", "applying", "adapter_files", "checks"),
     *("tracing", "memory", "baselines", "footprint", "plan", "spending"),
-    *("front", "storage", "ledger", "recorded", "tested", "train_result", "record", "view", "study_folder"),
+    *("front", "storage", "ledger", "layer_importance", "recorded", "tested", "train_result", "record", "view", "study_folder"),
     *("surrogate", "samplers", "promotion", "warm_start", "proposals"),
     *("report", "export", "picks", "dashboard"),
     *("execute", "merged", "model_card"),

@@ -26,16 +26,19 @@ from autopeft.data import read_data
 from autopeft.device import autocast, environment, find_attention, find_device, find_precision, free_memory_bytes
 from autopeft.execute.frozen import SHARE_OF_MEMORY, FrozenLayers, untouched_layers
 from autopeft.layerwise import LayerStrategy, make_strategy
+from autopeft.layerwise.probe import BATCHES, HEAD_STEPS, probe
 from autopeft.meters import measure_peak
 from autopeft.models.load import load_task_model, load_tokenizer
 from autopeft.models.roles import find_shape, transformer_blocks
 from autopeft.objectives import Run, measured
-from autopeft.spec import StudySpec
+from autopeft.spec import PROBE, StudySpec
 from autopeft.tasks import Predictions, task_for
 from autopeft.training import Diverged, Progress, Recipe, make_optimizer, train, train_step
 from autopeft.trial import Measurement, Observation, TrialSpec, TrialState
 from autopeft_searchspace.build import adapt, start, starts_from_data, unadapt
 from autopeft_searchspace.configuration import Configuration
+from autopeft_searchspace.prior import Prior
+from autopeft_searchspace.space import HEAD_ONLY_LEARNING_RATE
 
 CALIBRATION_STEPS = 3
 START_BATCHES = 4
@@ -123,7 +126,21 @@ class Workbench:
         if calibrate:
             step, evaluation = self._time_steps()
             found.update(seconds_per_step=step, evaluation_seconds=evaluation)
+            if self.spec.importance == PROBE:
+                found["importance"] = self._probe().to_json()
         return found
+
+    def _probe(self) -> Prior:
+        """Importance of layers and roles: by gradients on the batches after those that the task head was trained on."""
+        recipe = self.recipe(HEAD_STEPS)
+        batches = self._batches(self.recipe(HEAD_STEPS + BATCHES), seed=0)
+        self._build(Configuration((), HEAD_ONLY_LEARNING_RATE), seed=0)
+        try:
+            train(self.model, lambda step: self._loss(batches[step]), recipe, HEAD_ONLY_LEARNING_RATE, [HEAD_STEPS], lambda progress: True)
+            base = getattr(self.model.backbone, "get_base_model", lambda: self.model.backbone)().base_model
+            return probe(base, self.shape, lambda batch: self._loss(batches[batch]), range(HEAD_STEPS, len(batches)), recipe)
+        finally:
+            self._restore()
 
     def _best_thread_count(self) -> int:
         """On a busy machine several threads can be slower than one: try both."""

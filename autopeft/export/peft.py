@@ -30,6 +30,10 @@ TASKS = {
 @register("peft")
 def write(record: StudyRecord, trial: Trial, folder: Path) -> None:
     configuration = trial.configuration
+    if not configuration.components and configuration.strategy:
+        raise AutopeftError(
+            f"trial {trial.number} trains the base model itself ({configuration.strategy.name}), which is no adapter of peft"
+        )
     if not configuration.components:
         raise AutopeftError(f"trial {trial.number} trains the task head alone, so peft has nothing to build; pick another trial")
     config = peft_config(configuration, record.shape)
@@ -78,9 +82,11 @@ def readme(record: StudyRecord, trial: Trial, needs_autopeft: bool) -> str:
 
 def recipe_in_words(record: StudyRecord, trial: Trial) -> str:
     training = record.spec.training
+    strategy = trial.configuration.strategy
+    under = f", under the layer strategy {strategy.in_words()}, which `autopeft train` follows" if strategy else ""
     return (
         f"AdamW, learning rate {trial.configuration.learning_rate:g} (warm-up over {training.warmup_share:.0%} of the steps, then "
-        f"linear to 0), batches of {training.batch_size}, weight decay {training.weight_decay:g}"
+        f"linear to 0), batches of {training.batch_size}, weight decay {training.weight_decay:g}{under}"
     )
 
 

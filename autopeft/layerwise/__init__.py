@@ -27,9 +27,6 @@ from autopeft_searchspace.shape import ModelShape
 if TYPE_CHECKING:
     from autopeft.models.head import TaskModel
 
-IMPORTANCE = "importance"
-"""Measurements `importance.<layer>` and `importance.<layer>.<role>`: higher is more important, within one run."""
-
 
 class LayerStrategy(Strategy):
     """What of `training.Strategy` it does not override does nothing.

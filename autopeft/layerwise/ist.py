@@ -28,10 +28,10 @@ import torch
 from torch import Tensor, nn
 
 from autopeft.device import autocast
-from autopeft.layerwise import IMPORTANCE, register
+from autopeft.layerwise import register
 from autopeft.layerwise.drawing import Drawing, draw, layer_of
 from autopeft.training import Run
-from autopeft.trial import Measurement
+from autopeft.trial import IMPORTANCE, Measurement
 from autopeft_searchspace.strategies import active_layers
 
 if TYPE_CHECKING:

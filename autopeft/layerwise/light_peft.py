@@ -15,14 +15,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autopeft.layerwise import IMPORTANCE, LayerStrategy, register
+from autopeft.layerwise import LayerStrategy, register
 from autopeft.layerwise.base_files import save_base
 from autopeft.layerwise.drawing import layer_of
 from autopeft.layerwise.masks import Masks
 from autopeft.layerwise.ranking import Spot, Watch, find_spots, lowest, second_half
 from autopeft.layerwise.structure import Pruned, Pruning, plain, save_pruning
 from autopeft.training import Run, make_optimizer
-from autopeft.trial import Measurement
+from autopeft.trial import IMPORTANCE, Measurement
 from autopeft_searchspace.tuners.composition import ComposedLayer, CompositionConfig
 from autopeft_searchspace.tuners.narrowing import drop_idle_taps, narrow
 

@@ -25,7 +25,7 @@ from autopeft.tracing import MemoryEstimate, Trace, trace_step
 from autopeft.training import Recipe, make_optimizer, train_step
 from autopeft_searchspace.configuration import Component, Configuration
 from autopeft_searchspace.space import Space, clash, traced, trainable_parameters
-from autopeft_searchspace.strategies import layers_at_peak
+from autopeft_searchspace.strategies import layers_at_peak, strategy_type
 
 if TYPE_CHECKING:
     from torch import nn
@@ -109,7 +109,14 @@ class MemoryPredictor:
         at_once = replace(configuration, components=tuple(c for c in parts if c.layers), strategy=None)
         frozen = trainable_parameters(configuration, self.space.shape) - trainable_parameters(at_once, self.space.shape)
         each = WEIGHT_BYTES if strategy.settings.get("drop_state") else TRAINED_BYTES
-        return self.model.predict(at_once, self._spots, self.space.shape) + each * frozen
+        masked = self._masked_bytes() if strategy_type(strategy.name).masks else 0
+        return self.model.predict(at_once, self._spots, self.space.shape) + each * frozen + masked
+
+    def _masked_bytes(self) -> int:
+        """What learnable masks add: of every layer the masked inputs of `o` and `ff_out` stay for the backward pass."""
+        features = sum(module.d_in for role in ("o", "ff_out") for module in self.space.shape.modules[role])
+        width = 2 if self.recipe.precision == "bf16" else 4
+        return width * self.recipe.batch_size * self.recipe.longest * features
 
     @property
     def model(self) -> MemoryModel:

@@ -13,6 +13,7 @@ from autopeft.report.charts.costs import memory, seconds
 from autopeft.report.charts.curves import loss, rungs
 from autopeft.report.charts.fronts import fronts
 from autopeft.report.charts.importance import importance
+from autopeft.report.charts.layers import layers
 from autopeft.report.charts.parallel import parallel
 from autopeft.report.charts.placement import placement
 from autopeft.report.charts.progress import hypervolume, within
@@ -48,7 +49,7 @@ def sections(summary: Summary) -> list[Section]:
         f"without losing in another. {_doubtful(summary)}Click a point for its configuration, learning curve and commands."
     )
     doubt = f"Differences in {summary.quality.title} that seeds and the size of the confirm split can explain are no differences."
-    patterns = _some(placement(summary), importance(summary), parallel(summary))
+    patterns = _some(placement(summary), layers(summary), importance(summary), parallel(summary))
     defaults, reasons, tests = (_filled(made(summary)) for made in (baselines_table, reasons_table, tests_table))
     made = [
         Section("trade-offs", "Trade-offs", trade_offs, tuple(fronts(summary))),

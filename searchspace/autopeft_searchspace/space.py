@@ -30,6 +30,7 @@ from autopeft_searchspace import groups
 from autopeft_searchspace.configuration import MAXIMUM_COMPONENTS, OPTIMIZERS, Component, Configuration, Strategy, Value
 from autopeft_searchspace.dims import Dimension, bit_dimension, choice_dimension, real_dimension
 from autopeft_searchspace.low_rank import LowRank
+from autopeft_searchspace.prior import Prior
 from autopeft_searchspace.registry import AdapterType, adapter_type, adapter_types
 from autopeft_searchspace.shape import ROLES, ModelShape
 from autopeft_searchspace.strategies import NONE, STRATEGIES, settings_of, strategy_dimensions, strategy_type
@@ -53,7 +54,8 @@ class Space:
     learning_rate: a fixed rate, or None where it is searched as a factor.
     left_out: type -> why this model cannot take it.
     shared_roles: whether there is one choice of roles for all components.
-    sized_groups: whether sizes differ between groups of modules (`groups`)."""
+    sized_groups: whether sizes differ between groups of modules (`groups`).
+    prior: importance of layers and roles, by which points are drawn; None where all are drawn evenly."""
 
     name: str
     shape: ModelShape
@@ -64,6 +66,7 @@ class Space:
     maximum_components: int = MAXIMUM_COMPONENTS
     shared_roles: bool = False
     sized_groups: bool = False
+    prior: Prior | None = None
 
     @cached_property
     def by_name(self) -> dict[str, Dimension]:
@@ -252,8 +255,14 @@ class Space:
         layers = [d for d in self.dimensions if d.name.startswith("layers.") and d.cardinality == 2]
         if layers:
             count = int(rng.integers(1, len(layers) + 1))
-            chosen = set(rng.permutation(len(layers))[:count].tolist())
-            values.update({d.name: i in chosen for i, d in enumerate(layers)})
+            numbers = [int(d.name.partition(".")[2]) for d in layers]
+            chosen = (
+                self.prior.draw_layers(numbers, count, rng) if self.prior else {numbers[i] for i in rng.permutation(len(layers))[:count]}
+            )
+            values.update({d.name: number in chosen for number, d in zip(numbers, layers, strict=True)})
+        if self.prior:
+            roles = [d for d in self.dimensions if "roles" in d.name.split(".") and d.cardinality == 2]
+            values.update({d.name: bool(rng.random() < self.prior.role_share(d.name.rpartition(".")[2])) for d in roles})
         return self.active(values)
 
     def points(self) -> Iterator[dict[str, Value]]:

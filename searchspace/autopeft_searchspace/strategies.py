@@ -28,6 +28,7 @@ class StrategyType:
     types: adapter types that it works with; () for every type whose layers share no trained weight.
     plain_adapter: whether what it trains is an adapter of the base model as it is.
     roles: module roles that the model must have. topmost: whether the highest layers train, not any.
+    masks: whether it learns masks on heads and units.
     """
 
     name: str
@@ -40,6 +41,7 @@ class StrategyType:
     plain_adapter: bool = True
     roles: tuple[str, ...] = ()
     topmost: bool = False
+    masks: bool = False
 
     def unavailable(self, shape: ModelShape) -> str | None:
         """Why this model cannot take it, or None where it can."""
@@ -133,6 +135,7 @@ STRATEGIES: dict[str, StrategyType] = {
                 "l1": (1e-5, 1e-4, 1e-3),
             },
             types=("lora", "rslora", "serial", "parallel"),
+            masks=True,
             plain_adapter=False,
             roles=("q", "k", "v", "o", "ff_in", "ff_out"),
         ),

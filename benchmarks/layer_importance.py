@@ -139,7 +139,8 @@ class Contestant:
             self.strategy.switch(chosen)
             always = head + sum(p.numel() for p in self.strategy.always)
             trained = always + count(self.strategy.layers, chosen)
-            held = trained if self.strategy.drop_state else always + count(self.strategy.layers)
+            only = self.strategy.drop_state or self.strategy.name == "frozen_below"  # the others never had any
+            held = trained if only else always + count(self.strategy.layers)
             found.append((self.activations(), WEIGHT_BYTES * trained, STATE_BYTES * held))
         return found
 
@@ -170,13 +171,15 @@ def compare(folder: Path, device: str, batch: int, tokens: int, rounds: int) -> 
         contestants[name] = one = Contestant(strategy, base, batches, device)
         if name.startswith("light_peft") and "estimation" not in name:
             one.prune()
+        backbone = one.model.backbone
+        own = strategy is not None and strategy.name == "lisa"
+        adapter = 0 if own else sum(p.numel() for p in one.model.adapter_parameters())
+        base_parameters = sum(p.numel() for p in backbone.parameters()) - adapter
         memory = one.memory()
         print(f"{name}: {sum(memory[0]) / 2**20:.0f} MiB kept in the first draw", flush=True)
-        backbone = one.model.backbone
-        trained = sum(p.numel() for p in one.model.adapter_parameters())
         rows[name] = {
             "strategy": name,
-            "base_parameters": sum(p.numel() for p in backbone.parameters()) - (0 if strategy and strategy.name == "lisa" else trained),
+            "base_parameters": base_parameters,
             "mean_trained_parameters": round(statistics.mean(g for _, g, _ in memory) / WEIGHT_BYTES),
             **{f"mean_{part}_bytes": round(statistics.mean(m[i] for m in memory)) for i, part in enumerate(PARTS)},
             **{f"most_{part}_bytes": max(m[i] for m in memory) for i, part in enumerate(PARTS)},

@@ -21,3 +21,8 @@ class FrozenBelow(Drawing):
         most = active_layers(float(self.settings["active"]), len(layers))
         number = min(most, 1 + run.step * most // run.recipe.total_steps) if self.settings["growing"] else most
         return layers[-number:]
+
+    def open_peak(self) -> int:
+        """Layers that never train have no state."""
+        super().open_peak()
+        return 0

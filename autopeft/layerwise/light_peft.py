@@ -15,6 +15,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from autopeft import updates
 from autopeft.layerwise import LayerStrategy, register
 from autopeft.layerwise.base_files import save_base
 from autopeft.layerwise.drawing import layer_of
@@ -56,6 +57,7 @@ class LightPeft(LayerStrategy):
             run.parameters = [p for p in run.model.parameters() if p.requires_grad]
             group = run.optimizer.param_groups[0]
             run.optimizer = make_optimizer(run.parameters, group["lr"], run.recipe.weight_decay)
+            updates.prepare(run.optimizer, run.model, self.configuration.optimizer, run.recipe.total_steps)
         self.counts.append(sum(p.numel() for p in self.model.adapter_parameters()))
 
     def after_backward(self, run: Run) -> None:
@@ -128,11 +130,11 @@ class LightPeft(LayerStrategy):
                 config.sizes.setdefault(path, {})[kind] = size
             return
         kept = {path: size for (path, _), size in sizes.items() if size}
-        scaling = next(iter(spot.part.scaling["default"] for spot in self.spots))
+        scaling = {spot.path: spot.part.scaling["default"] for spot in self.spots}
         rooted = bool(config.use_rslora)
         config.target_modules = set(kept)
         config.rank_pattern = kept
-        config.alpha_pattern = {path: scaling * (size**0.5 if rooted else size) for path, size in kept.items()}
+        config.alpha_pattern = {path: scaling[path] * (size**0.5 if rooted else size) for path, size in kept.items()}
 
     def forget_masks(self) -> None:
         if self.masks is not None:

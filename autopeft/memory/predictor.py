@@ -108,8 +108,9 @@ class MemoryPredictor:
         parts = (replace(c, layers=tuple(layer for layer in c.layers if layer in chosen)) for c in configuration.components)
         at_once = replace(configuration, components=tuple(c for c in parts if c.layers), strategy=None)
         frozen = trainable_parameters(configuration, self.space.shape) - trainable_parameters(at_once, self.space.shape)
-        each = WEIGHT_BYTES if strategy.settings.get("drop_state") else TRAINED_BYTES
-        masked = self._masked_bytes() if strategy_type(strategy.name).masks else 0
+        kind = strategy_type(strategy.name)
+        each = WEIGHT_BYTES if strategy.settings.get("drop_state") or kind.topmost else TRAINED_BYTES
+        masked = self._masked_bytes() if kind.masks else 0
         return self.model.predict(at_once, self._spots, self.space.shape) + each * frozen + masked
 
     def _masked_bytes(self) -> int:

@@ -16,6 +16,8 @@ from autopeft_searchspace.shape import ModelShape
 
 NONE = "none"
 SHARES = (0.125, 0.25, 0.5, 0.75)
+ALL_LAYERS = ("adalora",)
+"""Types that need the gradients of all their layers in every step."""
 COUNTS = ("redraw", "interval", "candidates", "layers")
 """Settings that count steps, candidates or layers."""
 
@@ -64,6 +66,8 @@ class StrategyType:
                 return f"{self.name} works on {', '.join(self.types)}, not on {component.type}"
             if adapter_type(component.type).schedules:
                 return f"{self.name} trains layers now and then, and {component.type} follows a schedule of its own in every step"
+            if component.type in ALL_LAYERS:
+                return f"{component.type} moves ranks by the gradients of all layers, of which {self.name} trains some"
             if not trains_per_layer(component, shape):
                 return f"{self.name} trains layers apart, and the layers of {component.type} share trained weights"
         return None

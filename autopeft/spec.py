@@ -147,7 +147,10 @@ class SeedSpec(Part):
 
 
 class ExecutorSpec(Part):
-    name: Literal["local", "ray"] = Field("local", description="who runs trials: child processes of this machine, or a Ray cluster")
+    name: Literal["local", "packed", "ray"] = Field(
+        "local",
+        description="who runs trials: child processes of this machine; the same, each training several trials in one model; a Ray cluster",
+    )
     cores: int = Field(1, ge=1, description="ray: CPU cores per trial")
     gpus: float = Field(1.0, gt=0, description="ray: GPUs per trial where there are GPUs; below 1, several trials share one")
     trials: int | None = Field(None, ge=1, description="ray: at most this many trials at once")
@@ -173,7 +176,9 @@ class StudySpec(Part):
     baselines: bool = Field(True, description="run the known defaults first")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1 ...")
     workers: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
-        "auto", description="trials at once on each device; auto is one on a GPU and up to four on a CPU, as cores and memory allow"
+        "auto",
+        description="trials at once on each device; auto is one on a GPU and up to four on a CPU, as cores and memory allow; "
+        "in one model with executor packed, there as many as memory and throughput allow",
     )
     importance: str = Field(
         "",
@@ -195,6 +200,12 @@ class StudySpec(Part):
         if re.match(r"[^/]*//[^/@]*:[^/@]*@", storage) or "password=" in storage:
             raise ValueError("storage is kept in the study's folder and must not hold a password; put it into PGPASSWORD or ~/.pgpass")
         return storage
+
+    @model_validator(mode="after")
+    def _packs_exactly(self) -> StudySpec:
+        if self.executor.name == "packed" and self.training.base_dropout:
+            raise ValueError("executor packed needs training.base_dropout: false, since trials that share a model would share its dropout")
+        return self
 
     @model_validator(mode="after")
     def _objectives(self) -> StudySpec:

@@ -16,7 +16,9 @@ SHARE_FOR_REPLICATES = 0.25
 
 
 class Spending:
-    """start: `time.monotonic()` when this run of the search began. environment: the study's."""
+    """start: `time.monotonic()` when this run of the search began. environment: the study's; its `room` is how many trials
+    share a device in one model, and then the seconds of a trial are its share of the device's.
+    devices: trials at once, on all devices."""
 
     def __init__(self, budget: Budget, environment: Mapping[str, Any], replicates: int, devices: int, start: float) -> None:
         self.budget = budget
@@ -24,7 +26,7 @@ class Spending:
         self._steps, self._seconds_per_step = environment["total_steps"], environment["seconds_per_step"]
         self._evaluation_seconds = environment["evaluation_seconds"]
         self._on_gpu = environment["recipe"]["device_type"] == "cuda"
-        self._replicates, self._devices = replicates, devices
+        self._replicates, self._devices, self._room = replicates, devices, int(environment.get("room", 1))
 
     @property
     def seconds(self) -> float:
@@ -36,14 +38,14 @@ class Spending:
 
     def seconds_each(self, trials: Sequence[Trial]) -> float:
         """Expected wall time of a full trial."""
-        return seconds_per_trial(trials, self._steps * self._seconds_per_step + 3 * self._evaluation_seconds)
+        return self._room * seconds_per_trial(trials, self._steps * self._seconds_per_step + 3 * self._evaluation_seconds)
 
     def allows_another(self, trials: Sequence[Trial], running: int) -> bool:
         """Whether a new trial, and the replicates after it, fit beside those that run."""
         if self.budget.trials is not None and len(trials) >= self.budget.trials:
             return False
         each = self.seconds_each(trials)
-        if self.budget.gpu_hours is not None and self.gpu_hours(trials) + (running + 1) * each / 3600 > self.budget.gpu_hours:
+        if self.budget.gpu_hours is not None and self.gpu_hours(trials) + (running + 1) * each / self._room / 3600 > self.budget.gpu_hours:
             return False
         if self.budget.seconds is None:
             return True
@@ -52,7 +54,7 @@ class Spending:
 
     def allows_replicate(self, trials: Sequence[Trial]) -> bool:
         each = self.seconds_each(trials)
-        if self.budget.gpu_hours is not None and self.gpu_hours(trials) + each / 3600 > self.budget.gpu_hours:
+        if self.budget.gpu_hours is not None and self.gpu_hours(trials) + each / self._room / 3600 > self.budget.gpu_hours:
             return False
         return self.budget.seconds is None or self.seconds + each <= self.budget.seconds
 

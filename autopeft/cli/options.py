@@ -30,7 +30,7 @@ WarmStart = Annotated[
 ]
 Types = Annotated[str | None, typer.Option("--adapters", help="Types to search, e.g. lora,ia3,bottleneck; `autopeft adapters` lists them.")]
 Device = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:1 ...")]
-Executor = Annotated[str | None, typer.Option("--executor", help="Who runs trials: local or ray; executor.* in the spec say how.")]
+Executor = Annotated[str | None, typer.Option("--executor", help="Who runs trials: local, packed or ray; executor.* in the spec say how.")]
 Storage = Annotated[str | None, typer.Option("--storage", help="postgresql://user@host/database instead of a file in the study's folder.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of the sampler and of every trial's training.")]
 Pick = Annotated[str, typer.Option("--pick", help="best, knee, smallest-within-1se, a trial number, or a rule such as 'parameters<1%'.")]

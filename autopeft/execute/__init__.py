@@ -27,6 +27,8 @@ def make_executor(spec: StudySpec, study: Path, base_parameters: int) -> Executo
     from autopeft.device import find_devices, find_slots
     from autopeft.execute.local import LocalExecutor
 
+    if spec.executor.name == "packed":  # one worker for each device, which makes room for several trials
+        return LocalExecutor(spec, study, find_devices(spec.device), study / LOG)
     devices = [(device, find_slots(spec.workers, device, base_parameters)) for device in find_devices(spec.device)]
     places = [device for device, slots in devices for _ in range(slots.count)]
     return LocalExecutor(spec, study, places, study / LOG, devices[0][1].threads)

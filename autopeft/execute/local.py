@@ -35,11 +35,14 @@ MOST_GROWTH_BYTES = 2**30
 
 @dataclass
 class _Worker:
+    """room: trials that it runs at once; more than one where they share a model (executor `packed`).
+    trials: that it runs, by number, with the moment when each was submitted."""
+
     device: str
     process: subprocess.Popen[str]
     lines: queue.Queue[str | None] = field(default_factory=queue.Queue)
-    trial: TrialSpec | None = None
-    started: float = 0.0
+    room: int = 1
+    trials: dict[int, float] = field(default_factory=dict)
     last_sign: float = 0.0
     first_bytes: int = 0
 
@@ -131,37 +134,42 @@ class LocalExecutor:
         if answer["event"] == "refused":
             self._stop(worker)
             raise getattr(autopeft.errors, answer["kind"])(answer["message"])
+        worker.room = answer["prepared"].get("room", 1)
         return answer["prepared"]
 
     def __len__(self) -> int:
         """Number of trials that can run at once."""
-        return len(self._devices)
+        return sum(worker.room for worker in self._workers)
 
     @property
     def free(self) -> int:
         """Number of trials that can be submitted now."""
-        return sum(worker.trial is None for worker in self._workers)
+        return sum(worker.room - len(worker.trials) for worker in self._workers)
 
     @property
     def running(self) -> tuple[int, ...]:
-        return tuple(worker.trial.number for worker in self._workers if worker.trial is not None)
+        return tuple(number for worker in self._workers for number in worker.trials)
 
     def submit(self, trial: TrialSpec) -> None:
-        worker = next(worker for worker in self._workers if worker.trial is None)
-        worker.trial, worker.started, worker.last_sign = trial, time.monotonic(), time.monotonic()
+        worker = max(self._workers, key=lambda worker: worker.room - len(worker.trials))
+        worker.trials[trial.number] = worker.last_sign = time.monotonic()
         worker.send(command="run", trial=trial.to_json())
 
     def answer(self, number: int, go_on: bool) -> None:
         """Tell a trial that waits at a rung whether to go on."""
         worker = self._worker_of(number)
         worker.last_sign = time.monotonic()
-        worker.send(command="go_on", value=go_on)
+        worker.send(command="go_on", number=number, value=go_on)
 
     def stop(self, number: int) -> float:
-        """Kill the worker that runs a trial, for good; returns the seconds that the trial had run."""
+        """End a trial for good; returns the seconds that it had run. The worker is killed with its last trial."""
         worker = self._worker_of(number)
-        self._stop(worker)
-        return time.monotonic() - worker.started
+        seconds = time.monotonic() - worker.trials.pop(number)
+        if worker.trials:
+            worker.send(command="stop", number=number)
+        else:
+            self._stop(worker)
+        return seconds
 
     def events(self, seconds: float) -> Iterator[Event]:
         """What happened, waiting up to `seconds` for something to happen."""
@@ -189,19 +197,21 @@ class LocalExecutor:
             elif event["event"] == "rung":
                 yield Rung(event["number"], Observation.from_json(event["observation"]))
             elif event["event"] == "ended":
-                worker.trial = None
+                del worker.trials[event["number"]]
                 yield Ended(event["number"], TrialState(event["state"]), event["reason"], event["seconds"])
-                if self._has_grown(worker):
+                if self._has_grown(worker) and not worker.trials:
                     self._replace(worker)
                     return
-        if worker.trial is not None and time.monotonic() - worker.last_sign > self.silence_seconds:
+        if worker.trials and time.monotonic() - worker.last_sign > self.silence_seconds:
             yield from self._died(worker, TrialState.FAILED, f"no sign of life for {self.silence_seconds:.0f} s")
 
     def _died(self, worker: _Worker, state: TrialState, reason: str) -> Iterator[Event]:
-        trial, seconds = worker.trial, time.monotonic() - worker.started
+        now, together = time.monotonic(), len(worker.trials)
+        if together > 1:  # which of them it was cannot be told, so that none is called infeasible
+            state, reason = TrialState.FAILED, f"{reason}; {together} trials shared it"
         self._replace(worker)
-        if trial is not None:
-            yield Ended(trial.number, state, reason, seconds)
+        for number, started in worker.trials.items():
+            yield Ended(number, state, reason, (now - started) / together)
 
     def _has_grown(self, worker: _Worker) -> bool:
         now = _resident_bytes(worker.process)
@@ -213,7 +223,7 @@ class LocalExecutor:
         self._start_workers([worker.device], calibrate=False)
 
     def _worker_of(self, number: int) -> _Worker:
-        return next(w for w in self._workers if w.trial is not None and w.trial.number == number)
+        return next(worker for worker in self._workers if number in worker.trials)
 
     def _stop(self, worker: _Worker) -> None:
         if worker in self._workers:

@@ -32,7 +32,7 @@ from autopeft.models.load import load_task_model, load_tokenizer
 from autopeft.models.roles import find_shape, transformer_blocks
 from autopeft.objectives import Run, measured
 from autopeft.spec import PROBE, StudySpec
-from autopeft.tasks import Predictions, task_for
+from autopeft.tasks import Batch, Predictions, task_for
 from autopeft.training import Diverged, Progress, Recipe, make_optimizer, train, train_step
 from autopeft.trial import Measurement, Observation, TrialSpec, TrialState
 from autopeft_searchspace.build import adapt, start, starts_from_data, unadapt
@@ -133,14 +133,14 @@ class Workbench:
     def _probe(self) -> Prior:
         """Importance of layers and roles: by gradients on the batches after those that the task head was trained on."""
         recipe = self.recipe(HEAD_STEPS)
-        batches = self._batches(self.recipe(HEAD_STEPS + BATCHES), seed=0)
-        self._build(Configuration((), HEAD_ONLY_LEARNING_RATE), seed=0)
+        batches = self.batches(self.recipe(HEAD_STEPS + BATCHES), seed=0)
+        self.build(Configuration((), HEAD_ONLY_LEARNING_RATE), seed=0)
         try:
             train(self.model, lambda step: self._loss(batches[step]), recipe, HEAD_ONLY_LEARNING_RATE, [HEAD_STEPS], lambda progress: True)
             base = getattr(self.model.backbone, "get_base_model", lambda: self.model.backbone)().base_model
             return probe(base, self.shape, lambda batch: self._loss(batches[batch]), range(HEAD_STEPS, len(batches)), recipe)
         finally:
-            self._restore()
+            self.restore()
 
     def _best_thread_count(self) -> int:
         """On a busy machine several threads can be slower than one: try both."""
@@ -157,9 +157,9 @@ class Workbench:
         """(seconds per training step, seconds per evaluation on the search split)."""
         configuration = dict(baselines(self.shape, 0)).get(REFERENCE, Configuration((), 1e-3))
         recipe = self.recipe(CALIBRATION_STEPS + 1)
-        batches = self._batches(recipe, seed=0)
+        batches = self.batches(recipe, seed=0)
         marks: list[float] = []
-        self._build(configuration, seed=0)
+        self.build(configuration, seed=0)
         try:
             train(
                 self.model,
@@ -177,22 +177,24 @@ class Workbench:
                 self.predict(part)
                 evaluation = (time.perf_counter() - start) * len(self.search_set) / len(part)
         finally:
-            self._restore()
+            self.restore()
         return (marks[-1] - marks[0]) / (len(marks) - 1), evaluation
 
-    def _batches(self, recipe: Recipe, seed: int) -> list[list[int]]:
+    def batches(self, recipe: Recipe, seed: int) -> list[list[int]]:
         return training_batches([e.length for e in self.train_set], recipe.batch_size, recipe.total_steps, seed)
 
+    def batch(self, indices: Sequence[int]) -> Batch:
+        return self.task.collate([self.train_set[i] for i in indices], self.model.pad_id, self.device)
+
     def _loss(self, indices: Sequence[int]) -> torch.Tensor:
-        batch = self.task.collate([self.train_set[i] for i in indices], self.model.pad_id, self.device)
-        return self.task.loss(self.model, batch)
+        return self.task.loss(self.model, self.batch(indices))
 
     def predict(self, encoded: Any) -> Predictions:
         recipe = self.recipe(0)
         with autocast(recipe.device_type, recipe.precision):
             return self.task.predict(self.model, encoded, self.spec.training.evaluation_batch_size, self.device)
 
-    def _build(self, configuration: Configuration, seed: int) -> None:
+    def build(self, configuration: Configuration, seed: int) -> None:
         torch.manual_seed(seed)
         self.model.reset_head(seed)
         self.model.backbone = adapt(
@@ -205,13 +207,13 @@ class Workbench:
         self.model.open_head()
         if starts_from_data(configuration):
             recipe = self.recipe(START_BATCHES)
-            batches = self._batches(recipe, seed)
+            batches = self.batches(recipe, seed)
             start(self.model.backbone, configuration, self.shape, [partial(self._loss, batch) for batch in batches])
         self.strategy = make_strategy(configuration, self.shape, seed)
         if self.strategy:
             self.strategy.attach(self.model)
 
-    def _restore(self) -> None:
+    def restore(self) -> None:
         if self.strategy:
             self.strategy.undo()
             self.strategy = None
@@ -241,16 +243,16 @@ class Workbench:
 
         def measure(progress: Progress) -> bool:
             training_seconds = time.perf_counter() - start
-            observation = self._observe(trial, recipe, progress, training_seconds)
+            observation = self.observe(trial, recipe, progress, training_seconds)
             go_on = at_rung(observation)
             if not go_on and not observation.is_final:
                 stopped_at.append(progress.step)
             return go_on
 
         try:
-            self._build(trial.configuration, trial.seed)
-            batches = self._batches(recipe, trial.seed)
-            with self.frozen.below(self.model, self.blocks, self._untouched_layers()):
+            self.build(trial.configuration, trial.seed)
+            batches = self.batches(recipe, trial.seed)
+            with self.frozen.below(self.model, self.blocks, self.untouched_layers()):
                 train(
                     self.model,
                     lambda step: self._loss(batches[step]),
@@ -267,22 +269,13 @@ class Workbench:
             state, reason = TrialState.COMPLETE, ""
             if stopped_at:
                 state, reason = TrialState.EARLY_STOPPED, f"stopped at step {stopped_at[0]} of {recipe.total_steps}"
-        except Diverged as error:
-            state, reason = TrialState.INFEASIBLE, f"diverged: {error}"
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            state, reason = TrialState.INFEASIBLE, f"out of memory: {str(error).splitlines()[0] if str(error) else 'allocation failed'}"
-        except RuntimeError as error:
-            if "not enough memory" in str(error) or "can't allocate" in str(error):
-                state, reason = TrialState.INFEASIBLE, f"out of memory: {str(error).splitlines()[0]}"
-            else:
-                state, reason = _failure(error)
         except Exception as error:
-            state, reason = _failure(error)
+            state, reason = ending(error)
         finally:
-            self._restore()
+            self.restore()
         return Outcome(state, reason, time.perf_counter() - start)
 
-    def _observe(self, trial: TrialSpec, recipe: Recipe, progress: Progress, seconds: float) -> Observation:
+    def observe(self, trial: TrialSpec, recipe: Recipe, progress: Progress, seconds: float) -> Observation:
         metric = self.spec.quality
         evaluation_start = time.perf_counter()
         measurements = {f"search.{metric}": self.task.score(metric, self.predict(self.search_set), self.search_set)}
@@ -291,7 +284,7 @@ class Workbench:
         if progress.step == recipe.total_steps:
             measurements[f"confirm.{metric}"] = self.task.score(metric, self.predict(self.confirm_set), self.confirm_set)
             stored = save_adapter(self.model, trial.configuration, Path(trial.save_to), self.strategy) if trial.save_to else None
-            run = Run(progress.ends, stored, None if self.strategy and self.strategy.prunes else lambda: self._peak(recipe))
+            run = Run(progress.ends, stored, None if self.strategy and self.strategy.prunes else lambda: self.peak(recipe))
             measurements.update(self.strategy.measurements() if self.strategy else {})
             with self.frozen.pause():
                 values = [(objective, objective.measure(run)) for objective in measured().values()]
@@ -310,14 +303,14 @@ class Workbench:
         """The longest training examples there are."""
         return sorted(range(len(self.train_set)), key=lambda i: -self.train_set[i].length)[: self.spec.training.batch_size]
 
-    def _untouched_layers(self) -> int:
+    def untouched_layers(self) -> int:
         """Layers whose work the running trial can share with others: those below the first adapted one, where
         nothing random happens in them and no strategy changes them."""
         if self.strategy or self.spec.training.base_dropout or not self.spec.share_frozen_layers:
             return 0
         return untouched_layers(self.model.adapter_parameters(), self.blocks)
 
-    def _peak(self, recipe: Recipe) -> int:
+    def peak(self, recipe: Recipe) -> int:
         """Peak memory of training steps on the reference batch, without what is shared.
 
         The steps have a learning rate of zero, so that the model stays as it is.
@@ -342,6 +335,14 @@ def recipe_hash(recipe: Recipe) -> str:
     return sha256(repr(sorted(vars(replace(recipe)).items())).encode()).hexdigest()[:12]
 
 
-def _failure(error: Exception) -> tuple[TrialState, str]:
-    traceback.print_exc()
+def ending(error: Exception) -> tuple[TrialState, str]:
+    """How a trial ends that an error ended, and the reason in words."""
+    said = f"{error}".splitlines()[0] if str(error) else "allocation failed"
+    if isinstance(error, Diverged):
+        return TrialState.INFEASIBLE, f"diverged: {error}"
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return TrialState.INFEASIBLE, f"out of memory: {said}"
+    if isinstance(error, RuntimeError) and ("not enough memory" in str(error) or "can't allocate" in str(error)):
+        return TrialState.INFEASIBLE, f"out of memory: {said}"
+    traceback.print_exception(error)
     return TrialState.FAILED, f"{type(error).__name__}: {error}".splitlines()[0]

@@ -6,7 +6,11 @@ standard output; everything that libraries print goes to standard error, the wor
     command                                   event
     {"command": "prepare", ...}            -> {"event": "ready", "prepared": {...}} or {"event": "refused", ...}
     {"command": "run", "trial": {...}}     -> {"event": "step", ...}*, {"event": "rung", "observation": {...}}*,
-    {"command": "go_on", "value": true}       {"event": "ended", "state": ..., "reason": ..., "seconds": ...}
+    {"command": "go_on", "number": 3, "value": true}
+                                              {"event": "ended", "state": ..., "reason": ..., "seconds": ...}
+
+One that packs trials (`pack_worker`) says in `prepared` for how many it has `room`, hears of further ones while it runs
+some, and takes {"command": "stop", "number": 3}.
 
 A worker whose coordinator is gone meets a closed pipe and ends; on Linux it is killed with it, also
 where it hangs.
@@ -59,10 +63,18 @@ def serve(channel: Channel) -> None:
         spec = StudySpec.model_validate(first["spec"])
         bench = Workbench(spec, Path(first["folder"]), first["device"])
         prepared = bench.prepare(first["threads"], calibrate=first["calibrate"])
+        if spec.executor.name == "packed":
+            from autopeft.execute.pack_bench import find_room
+
+            prepared["room"] = find_room(bench, spec.workers)
     except AutopeftError as error:
         channel.send("refused", kind=type(error).__name__, message=str(error))
         return
     channel.send("ready", prepared=prepared)
+    if spec.executor.name == "packed":
+        from autopeft.execute.pack_worker import serve_pack
+
+        serve_pack(channel, bench)
     while (command := channel.receive()) is not None:
         if command["command"] == "run":
             _run(channel, bench, TrialSpec.from_json(command["trial"]))

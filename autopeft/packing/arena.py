@@ -63,6 +63,11 @@ class Arena:
             for parameter in self._tenants[number].parameters:
                 parameter.grad = None
 
+    def clear(self) -> None:
+        """Forget gradients of a step that was not made."""
+        if self._flat is not None:
+            self._flat.gradients.zero_()
+
     def step(self, rates: Mapping[int, float], steps: Mapping[int, int], decay: float, clip: float) -> dict[int, Tensor]:
         """One AdamW step of the trials in `rates`; their gradients' norms before clipping, scalars on the device.
 

@@ -59,6 +59,8 @@ class Pack:
             raise NotPackable(f"layer strategy {configuration.strategy.name} acts between the parts of a step")
         if not updates.is_adamw(model, configuration.optimizer):
             raise NotPackable(f"its update is not AdamW alone ({configuration.optimizer})")
+        if not any(p.requires_grad for p in model.parameters()):
+            raise NotPackable("nothing of it trains")
         member = Member(model, recipe, configuration.learning_rate, Draws(self._device), [p for p in model.parameters() if p.requires_grad])
         list(adapted_modules(self._base.backbone, model.backbone))
         self._arena.add(number, member.parameters)
@@ -73,11 +75,17 @@ class Pack:
         self._trunk = None
 
     def step(self, batches: Mapping[int, Batch]) -> dict[int, Outcome]:
-        """One step of the members in `batches`. A member whose outcome is an exception is to leave; its error is its own."""
+        """One step of the members in `batches`. A member whose outcome is an exception is to leave; its error is its own.
+
+        Running out of memory is raised; then nobody took a step.
+        """
         failed: dict[int, Outcome] = {}
         while batches:
             try:
                 return failed | self._step(batches)
+            except (torch.OutOfMemoryError, MemoryError):
+                self._arena.clear()
+                raise
             except TrialFault as fault:
                 failed[fault.number] = fault.error
                 batches = {number: batch for number, batch in batches.items() if number != fault.number}

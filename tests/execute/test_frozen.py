@@ -64,9 +64,9 @@ def test_layers_count_as_untouched_up_to_the_first_that_is_adapted(tmp_path: Pat
     where = bench(tmp_path, "bert")
     found = []
     for configuration in (HEAD, TOP, MIDDLE, BOTTOM):
-        where._build(configuration, 0)
+        where.build(configuration, 0)
         found.append(untouched_layers(where.model.adapter_parameters(), where.blocks))
-        where._restore()
+        where.restore()
     assert found == [3, 2, 1, 0]
     outside = torch.nn.Parameter(torch.zeros(1))
     assert untouched_layers([outside], where.blocks) == 0

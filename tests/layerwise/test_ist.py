@@ -50,7 +50,7 @@ def test_only_drawn_layers_change_and_a_quarter_of_three_is_one(bench: Workbench
     ids=lambda c: c.type,
 )
 def test_damping_leaves_a_share_of_what_the_adapter_adds(bench: Workbench, component: Component) -> None:
-    bench._build(Configuration((component,), 1e-2, published("ist", damping=0.25)), 0)
+    bench.build(Configuration((component,), 1e-2, published("ist", damping=0.25)), 0)
     try:
         strategy = bench.strategy
         assert isinstance(strategy, Ist)
@@ -71,7 +71,7 @@ def test_damping_leaves_a_share_of_what_the_adapter_adds(bench: Workbench, compo
         assert not torch.allclose(base, adapted)
         torch.testing.assert_close(first(seen[1]), base + 0.25 * (adapted - base))
     finally:
-        bench._restore()
+        bench.restore()
 
 
 def first(output: object) -> torch.Tensor:

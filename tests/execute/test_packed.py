@@ -133,6 +133,7 @@ def test_a_trial_can_be_stopped_without_the_others(executor: LocalExecutor) -> N
     assert executor.free == 3
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_ends_all_that_shared_it(bench: Workbench, executor: LocalExecutor) -> None:
     for number in (0, 1):
         executor.submit(TrialSpec(number, lora(), 0, (5000,)))
@@ -176,6 +177,7 @@ def test_room_is_as_given_or_as_memory_and_throughput_allow(bench: Workbench, mo
     assert find_room(bench, "auto") == 1
 
 
+@pytest.mark.slow
 def test_a_search_through_packs_is_a_search(bench: Workbench, tmp_path: Path) -> None:
     content = spec_of(bench, 3).model_dump(mode="json", exclude_defaults=True)
     content |= {"budget": "9trials", "fidelity": {"steps": STEPS}, "seeds": {"replicates": 1}, "baselines": True}

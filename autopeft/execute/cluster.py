@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import socket
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ from autopeft.trial import TrialSpec, TrialState
 
 MOST_LOSSES = 3
 """A trial whose machine was lost so often may be the reason, and is ended."""
+KNOCK_SECONDS = 10.0
 
 
 class Host:
@@ -235,11 +237,20 @@ def _connect(address: str) -> bool:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     own = not (address or os.environ.get("RAY_ADDRESS"))
     try:
+        if not own:
+            _knock(address or os.environ["RAY_ADDRESS"])
         ray.init(address or None, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False if own else None)
     except Exception as error:  # Ray raises this very class where a node does not start
         what = "Ray cannot be started here" if own else f"the Ray cluster {address or os.environ['RAY_ADDRESS']} cannot be reached"
         raise AutopeftError(f"{what}: {' '.join(str(error).split())[:300]}") from None
     return True
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where nobody listens at `HOST:PORT` or `ray://HOST:PORT`: Ray itself tries for minutes."""
+    host, found, port = address.removeprefix("ray://").partition(":")
+    if found and port.isdigit():
+        socket.create_connection((host, int(port)), KNOCK_SECONDS).close()
 
 
 def _share(spec: StudySpec) -> tuple[str, dict[str, float]]:

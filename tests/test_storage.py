@@ -68,12 +68,10 @@ def test_a_search_keeps_its_ledger_on_a_server(server: str, tmp_path: Path) -> N
     assert read(study).trials[:6] == first.trials
     assert len(read(study).trials) == 8
 
-    elsewhere = run(path, tmp_path / "other", "--storage", server)
-    assert elsewhere.returncode == 2
-    assert "has a study called 'on-a.server' already" in elsewhere.stderr
-    assert not (tmp_path / "other").exists()
-
     spec, _ = read_spec(path, [f"storage={server}"], environ={})
+    with pytest.raises(SpecError, match=r"has a study called 'on-a.server' already"):
+        storage.place(spec, tmp_path)
+    assert not storage.exists(tmp_path)
     with Ledger(study), pytest.raises(StudyLocked, match="maybe on another machine"):
         Ledger(study)
     shown = []

@@ -11,6 +11,7 @@ import pytest
 from small import small_spec
 
 from autopeft.errors import DataError
+from autopeft.execute import local
 from autopeft.execute.executor import Ended, Rung, Step
 from autopeft.execute.local import LocalExecutor
 from autopeft.spec_file import read_spec
@@ -121,6 +122,41 @@ def test_a_dead_or_hanging_worker_is_replaced(executor: LocalExecutor, how: sign
     _, end = follow(executor)
     assert end is not None
     assert end.state is TrialState.COMPLETE
+
+
+@pytest.mark.slow
+def test_a_worker_that_grows_is_replaced_between_trials(executor: LocalExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
+    executor.submit(trial(7))
+    follow(executor)
+    before = executor._workers[0].process.pid
+    monkeypatch.setattr(local, "MOST_GROWTH_BYTES", -1)
+    executor.submit(trial(8))
+    _, end = follow(executor)
+    assert end is not None
+    assert list(executor.events(0)) == []
+    assert executor._workers[0].process.pid != before
+    assert executor.free == 1
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_while_it_starts_is_started_again(executor: LocalExecutor) -> None:
+    def kill_the_first(device: str, *, calibrate: bool) -> object:
+        worker = plain(device, calibrate=calibrate)
+        if not killed:
+            killed.append(worker.process.pid)
+            os.kill(worker.process.pid, signal.SIGKILL)
+        return worker
+
+    killed: list[int] = []
+    plain, executor._launch = executor._launch, kill_the_first
+    try:
+        executor._replace(executor._workers[0])
+    finally:
+        executor._launch = plain
+    assert killed
+    assert executor.free == 1
+    executor.submit(trial(9))
+    assert follow(executor)[1].state is TrialState.COMPLETE
 
 
 def test_what_a_worker_cannot_load_is_said_as_it_was_there(tmp_path: Path) -> None:

@@ -21,7 +21,6 @@ from small import Quiet
 from tiny_study import tiny_spec
 
 from autopeft.coordinator import search
-from autopeft.execute import local
 from autopeft.spec_file import read_spec
 
 WARM = 10
@@ -64,16 +63,12 @@ class Watch(Quiet):
             self.workers.setdefault(process, []).append(_held(process))
 
 
-def soak(trials: int, folder: Path, sampler: str = "pareto", most_growth_bytes: int = local.MOST_GROWTH_BYTES) -> Soak:
-    """Run so many trials of a tiny model. most_growth_bytes: after which a worker is replaced."""
+def soak(trials: int, folder: Path, sampler: str = "pareto") -> Soak:
+    """Run so many trials of a tiny model."""
     path = tiny_spec(folder, budget=f"{trials}trials", sampler=sampler, fidelity={"steps": 2, "rungs": []})
     spec, home = read_spec(path, environ={})
-    watch, before = Watch(), local.MOST_GROWTH_BYTES
-    local.MOST_GROWTH_BYTES = most_growth_bytes
-    try:
-        record = search(spec, home, folder / "study", watch)
-    finally:
-        local.MOST_GROWTH_BYTES = before
+    watch = Watch()
+    record = search(spec, home, folder / "study", watch)
     worker = max(watch.workers.values(), key=len)
     first = min(WARM, len(worker) - 1)
     return Soak(

@@ -1,4 +1,4 @@
-"""Faults of the table, a few each. `make faults` injects more, and writes down what was lost."""
+"""Faults of the table, a few each; `test_determinism` kills the coordinator. `make faults` injects more, and writes down what was lost."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import table
 from victim import Damage
 
 FEW: dict[str, Callable[[Path], Damage]] = {
-    "coordinator": partial(table.coordinator_killed, times=2),
     "worker": partial(table.worker_killed, times=2),
     "trials": lambda folder: table.in_trials(folder, len(table.PROMISED), *table.PROMISED),
     "disk": partial(table.full_disk, times=1),

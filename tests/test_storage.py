@@ -53,6 +53,7 @@ def server() -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.mark.timeout(1800)
 @pytest.mark.slow
 def test_a_search_keeps_its_ledger_on_a_server(server: str, tmp_path: Path) -> None:
     path, study = tiny_spec(tmp_path, name="on-a.server"), tmp_path / "study"

@@ -71,6 +71,7 @@ def lose_a_node(cluster, node, folder: Path) -> None:
     assert is_sound(folder / "study")
 
 
+@pytest.mark.timeout(1800)
 @pytest.mark.slow
 def test_a_search_outlives_a_node(tmp_path: Path) -> None:
     here = os.pathsep.join([str(Path(__file__).parent), *sys.path])
@@ -79,7 +80,7 @@ def test_a_search_outlives_a_node(tmp_path: Path) -> None:
         env=environment(PYTHONPATH=here, RAY_USAGE_STATS_ENABLED="0", RAY_raylet_start_wait_time_s="120"),
         capture_output=True,
         text=True,
-        timeout=550,
+        timeout=1500,
         check=False,
     )
     assert result.returncode == 0, result.stderr[-3000:]

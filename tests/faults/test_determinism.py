@@ -22,6 +22,7 @@ def numbers(trial: Trial) -> tuple[Any, ...]:
     return trial.configuration, trial.origin, trial.label, trial.state, trial.computed, observations
 
 
+@pytest.mark.timeout(1800)
 @pytest.mark.slow
 def test_a_resumed_study_is_the_uninterrupted_one(tmp_path: Path) -> None:
     """With our own sampler, one trial at a time, replicates included."""

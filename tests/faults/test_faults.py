@@ -20,6 +20,7 @@ FEW: dict[str, Callable[[Path], Damage]] = {
 }
 
 
+@pytest.mark.timeout(1800)
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FEW)
 def test_nothing_is_lost(name: str, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from soak import soak
 
 
+@pytest.mark.timeout(1800)
 @pytest.mark.slow
 def test_a_search_does_not_grow(tmp_path: Path) -> None:
     found = soak(30, tmp_path, "random")

@@ -52,13 +52,15 @@ def save_adapter(model: TaskModel, configuration: Configuration, folder: Path, s
 
 def _readme(model: TaskModel, configuration: Configuration) -> str:
     """A card whose code runs as it stands, in the adapter's folder."""
-    changes_base = configuration.strategy is not None and not strategy_type(configuration.strategy.name).plain_adapter
+    kind = strategy_type(configuration.strategy.name) if configuration.strategy else None
+    changes_base, pruned = kind is not None and not kind.plain_adapter, kind is not None and kind.prunes
     base = FOLDER if changes_base else model.backbone.config.name_or_path
     trained_on = model.backbone.config.name_or_path
     wrapped = isinstance(model.backbone, PeftModel)
     composed = wrapped and isinstance(model.backbone.peft_config["default"], CompositionConfig)
     auto = CLASSES[model.head_kind]
-    lines = ["import torch"]
+    lines = ["from pathlib import Path", ""] if pruned else []
+    lines += ["import torch"]
     if composed:
         lines.append("import autopeft  # lets peft load compositions of adapters")
     if wrapped:
@@ -66,12 +68,14 @@ def _readme(model: TaskModel, configuration: Configuration) -> str:
     if model.head_kind == "mean" or not wrapped:
         lines.append("from safetensors.torch import load_file")
     outputs = f", num_labels={model.backbone.config.num_labels}" if model.head_kind == "own" else ""
+    if pruned:
+        lines.append("from autopeft.layerwise.structure import load_pruned")
     lines += [
-        f"from transformers import {auto}, AutoTokenizer",
+        f"from transformers import {'' if pruned else f'{auto}, '}AutoTokenizer",
         "",
         f"base = {base!r}",
         f"tokenizer = AutoTokenizer.from_pretrained({trained_on!r})" if changes_base else "tokenizer = AutoTokenizer.from_pretrained(base)",
-        f"model = {auto}.from_pretrained(base{outputs}, dtype=torch.float32)",
+        "model = load_pruned(Path(base))" if pruned else f"model = {auto}.from_pretrained(base{outputs}, dtype=torch.float32)",
     ]
     if wrapped:
         lines.append('model = PeftModel.from_pretrained(model, ".")')

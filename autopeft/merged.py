@@ -11,6 +11,7 @@ from autopeft.models.load import load_task_model
 from autopeft_searchspace.build import MergeError, merge
 from autopeft_searchspace.configuration import Configuration
 from autopeft_searchspace.registry import adapter_type
+from autopeft_searchspace.strategies import strategy_type
 from autopeft_searchspace.tuners.register import register
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ def check_merges(configuration: Configuration) -> None:
     """Raise SpecError where there is nothing to merge, or a part that cannot be."""
     if not configuration.components:
         raise SpecError("the configuration has no adapter, so there is nothing to merge; leave out --merge")
+    if configuration.strategy and not strategy_type(configuration.strategy.name).plain_adapter:
+        name = configuration.strategy.name
+        raise SpecError(f"{name} makes the base model a smaller one, which is saved beside its adapter; leave out --merge")
     for component in configuration.components:
         if not adapter_type(component.type).supports.merge:
             raise SpecError(f"{component.type} cannot be folded into the base weights; leave out --merge, or take another pick")

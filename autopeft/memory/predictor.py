@@ -110,7 +110,7 @@ class MemoryPredictor:
         frozen = trainable_parameters(configuration, self.space.shape) - trainable_parameters(at_once, self.space.shape)
         kind = strategy_type(strategy.name)
         each = WEIGHT_BYTES if strategy.settings.get("drop_state") or kind.topmost else TRAINED_BYTES
-        masked = self._masked_bytes() if kind.masks else 0
+        masked = self._masked_bytes() if kind.prunes else 0
         return self.model.predict(at_once, self._spots, self.space.shape) + each * frozen + masked
 
     def _masked_bytes(self) -> int:

@@ -30,7 +30,7 @@ class StrategyType:
     types: adapter types that it works with; () for every type whose layers share no trained weight.
     plain_adapter: whether what it trains is an adapter of the base model as it is.
     roles: module roles that the model must have. topmost: whether the highest layers train, not any.
-    masks: whether it learns masks on heads and units.
+    prunes: whether it learns masks on heads and units, and takes out those that matter least.
     """
 
     name: str
@@ -43,7 +43,7 @@ class StrategyType:
     plain_adapter: bool = True
     roles: tuple[str, ...] = ()
     topmost: bool = False
-    masks: bool = False
+    prunes: bool = False
 
     def unavailable(self, shape: ModelShape) -> str | None:
         """Why this model cannot take it, or None where it can."""
@@ -139,7 +139,7 @@ STRATEGIES: dict[str, StrategyType] = {
                 "l1": (1e-5, 1e-4, 1e-3),
             },
             types=("lora", "rslora", "serial", "parallel"),
-            masks=True,
+            prunes=True,
             plain_adapter=False,
             roles=("q", "k", "v", "o", "ff_in", "ff_out"),
         ),

@@ -10,10 +10,12 @@ import torch
 from bench import lora, run, workbench
 from peft import PeftModel
 
+from autopeft.errors import SpecError
 from autopeft.execute.workbench import Workbench
 from autopeft.layerwise.light_peft import LightPeft, estimation_steps
 from autopeft.layerwise.ranking import lowest, rank_scores, second_half
 from autopeft.layerwise.structure import load_pruned
+from autopeft.merged import check_merges
 from autopeft.trial import TrialState
 from autopeft_searchspace.configuration import Component, Configuration
 from autopeft_searchspace.strategies import published
@@ -66,7 +68,9 @@ def test_planted_redundant_heads_and_units_are_found(tmp_path: Path) -> None:
     ],
     ids=lambda c: c.type,
 )
-def test_what_is_saved_is_the_small_model_with_its_small_adapter(bench: Workbench, component: Component, tmp_path: Path) -> None:
+def test_what_is_saved_is_the_small_model_with_its_small_adapter(
+    bench: Workbench, component: Component, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = {n: p.detach().clone() for n, p in bench.model.backbone.named_parameters()}
     strategy = published("light_peft", estimation=0.4, modules=0.5)
     hidden: dict[str, torch.Tensor] = {}
@@ -81,6 +85,11 @@ def test_what_is_saved_is_the_small_model_with_its_small_adapter(bench: Workbenc
     assert seen is not None
     again = PeftModel.from_pretrained(load_pruned(tmp_path / "adapter" / "base_model"), tmp_path / "adapter").eval()
     torch.testing.assert_close(again(**batch).last_hidden_state, hidden["trained"], rtol=1e-5, atol=1e-6)
+    monkeypatch.chdir(tmp_path / "adapter")
+    code = Path("README.md").read_text("utf-8").split("```python\n")[1].split("```")[0]
+    made: dict[str, Any] = {}
+    exec(code, made)
+    torch.testing.assert_close(made["model"](**batch).last_hidden_state, hidden["trained"], rtol=1e-5, atol=1e-6)
     assert seen.measurements["kept_parameters"].value < seen.measurements["most_trained_parameters"].value
     assert seen.measurements["base_parameters"].value < bench.shape.total_parameters
     assert {name.split(".")[1] for name in seen.measurements if name.startswith("importance.")} == {"0", "1", "2"}
@@ -92,3 +101,8 @@ def test_other_adapter_types_are_refused_with_the_reason(bench: Workbench) -> No
     ia3 = Configuration((Component("ia3", 1, (0, 1), ("k", "v", "ff_out")),), 1e-2, published("light_peft"))
     outcome, _ = run(bench, ia3)
     assert "light_peft works on lora, rslora, serial, parallel, not on ia3" in outcome.reason
+
+
+def test_a_merge_is_refused_before_anything_trains() -> None:
+    with pytest.raises(SpecError, match="light_peft makes the base model a smaller one"):
+        check_merges(lora(published("light_peft")))

@@ -23,7 +23,7 @@ from markupsafe import Markup
 from autopeft import __version__
 from autopeft.report import page, words
 from autopeft.report.charts.style import DARK, hover
-from autopeft.report.plain import configuration_text, contract, csv_lines
+from autopeft.report.plain import cell_of, configuration_text, contract, csv_lines, line_of
 from autopeft.report.several import Several
 from autopeft.report.summary import Summary
 from autopeft.report.tables import trials_table
@@ -95,16 +95,17 @@ def _frame(blocks: dict[str, Any]) -> dict[str, Any]:
 def downloads(summary: Summary) -> dict[str, Any]:
     """The report as JSON and as CSV, which share one copy of the configurations: `configurations` has the
     text of each trial's, `download-json` the rest of the contract, and `download-csv` its head and what
-    stands before and after the quoted configuration in each trial's line."""
+    stands before and after the configuration, in words (which the page takes from its table) and as JSON, in
+    each trial's line."""
     texts = [configuration_text(row) for row in summary.rows]
     head, *lines = csv_lines(summary)
-    quoted = ['"' + text.replace('"', '""') + '"' for text in texts]
+    both = [line_of([cell_of(row.configuration), text]).rstrip() for row, text in zip(summary.rows, texts, strict=True)]
     without = contract(summary)
     without["trials"] = [{k: v for k, v in trial.items() if k != "configuration"} for trial in without["trials"]]
     return {
         "configurations": texts,
         "download-json": without,
-        "download-csv": {"head": head, "rows": [line.rpartition(text)[::2] for line, text in zip(lines, quoted, strict=True)]},
+        "download-csv": {"head": head, "rows": [line.rpartition(text)[::2] for line, text in zip(lines, both, strict=True)]},
     }
 
 

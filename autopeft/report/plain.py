@@ -86,14 +86,14 @@ def csv_lines(summary: Summary) -> list[str]:
     """The head, then one line per trial, each with its line end."""
     names = [o.name for o in summary.objectives]
     columns = ["number", "state", "origin", "label", "on_front", "picks", *names, *(f"{name}_standard_error" for name in names)]
-    lines = [_line([*columns, "fidelity", "seconds", "types", "learning_rate", "in_words", "configuration", "reason"])]
+    lines = [line_of([*columns, "fidelity", "seconds", "types", "learning_rate", "in_words", "configuration", "reason"])]
     for row in summary.rows:
         trial = row.trial
-        cells: list[Any] = [row.number, trial.state.value, trial.origin.value, _cell(trial.label), int(row.on_front), " ".join(row.picks)]
+        cells: list[Any] = [row.number, trial.state.value, trial.origin.value, cell_of(trial.label), int(row.on_front), " ".join(row.picks)]
         cells += [_finite(row.values[name]) for name in names]
         cells += [_short(row.standard_errors[name]) for name in names]
-        cells += [row.fidelity, round(trial.seconds, 3), _cell("+".join(row.types)), trial.configuration.learning_rate]
-        lines.append(_line([*cells, _cell(row.configuration), configuration_text(row), _cell(trial.reason)]))
+        cells += [row.fidelity, round(trial.seconds, 3), cell_of("+".join(row.types)), trial.configuration.learning_rate]
+        lines.append(line_of([*cells, cell_of(row.configuration), configuration_text(row), cell_of(trial.reason)]))
     return lines
 
 
@@ -102,7 +102,8 @@ def configuration_text(row: Row) -> str:
     return json.dumps(row.trial.configuration.to_json())
 
 
-def _line(cells: list[Any]) -> str:
+def line_of(cells: list[Any]) -> str:
+    """A line of CSV."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerow(cells)
     return text.getvalue()
@@ -141,7 +142,8 @@ def escaped(text: str) -> str:
     return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def _cell(text: str) -> str:
+def cell_of(text: str) -> str:
+    """A text that no spreadsheet runs."""
     return f"'{text}" if text.startswith(FORMULA) else text
 
 

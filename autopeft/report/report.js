@@ -12,6 +12,9 @@
     responsive: true, displaylogo: false, showSendToCloud: false, displayModeBar: "hover",
     modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "toggleSpikelines"],
   };
+  const rows = [...document.querySelectorAll("#trial-table tbody tr")];
+  const numberOf = (row) => Number(row.cells[0].textContent);
+  const configured = Object.fromEntries(rows.map((row) => [numberOf(row), row.querySelector(".words").textContent]));
   let wanted = null; // numbers of the trials that the filter lets through; null: all of them
 
   // Charts: drawn when they come near the window, all of them before printing.
@@ -28,11 +31,25 @@
     const gaps = (values) => values.map((value, i) => (wanted.has(trace.customdata[i]) ? value : null));
     return { ...trace, x: gaps(trace.x), y: gaps(trace.y) };
   };
-  const withHover = (trace) => ({ ...trace, hovertext: trace.customdata.map((number) => hover[number] || "") });
+  const wrapped = (text) => {
+    const lines = [""];
+    for (const word of text.split(" ")) {
+      const last = lines.at(-1);
+      if (last && last.length + word.length > 63) lines.push(word);
+      else lines[lines.length - 1] = last ? `${last} ${word}` : word;
+    }
+    return lines.map((line) => line.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;")).join("<br>");
+  };
+  const told = (number) => { // the configuration stands below the first line
+    const [first, ...rest] = hover[number].split("<br>");
+    return [first, wrapped(configured[number]), ...rest].join("<br>");
+  };
+  const withHover = (trace) => ({ ...trace, hovertext: trace.customdata.map((number) => (number in hover ? told(number) : "")) });
   const draw = (place, asDark, width) => {
     const chart = charts[place.id.replace("chart-", "")];
     const { data, layout } = asDark ? inDark(chart) : chart;
-    const size = { height: Number(place.dataset.height), ...(width ? { width, autosize: false } : { autosize: true }) };
+    const height = Number(place.dataset.height);
+    const size = width ? { width, height: Math.max(180, 0.72 * height), autosize: false } : { height, autosize: true }; // two to a printed page
     const traces = data.map((trace) => (isOfTrials(trace) ? withHover(filtered(trace)) : trace));
     Plotly.react(place, traces, { ...layout, ...size }, options);
     if (!place.dataset.drawn) place.on("plotly_click", (event) => open(event.points[0].customdata));
@@ -65,10 +82,10 @@
   };
   const open = (number) => {
     if (!dialog || !trials[number]) return;
-    const [title, ...told] = plain(hover[number]).split("\n");
+    const [title, ...more] = plain(told(number)).split("\n");
     const inside = (name) => dialog.querySelector(`[data-of="${name}"]`);
     inside("title").textContent = title[0].toUpperCase() + title.slice(1);
-    inside("told").textContent = told.join("\n");
+    inside("told").textContent = more.join("\n");
     inside("train").textContent = `autopeft train ${study.folder} --pick ${number}`;
     inside("export").textContent = `autopeft export ${study.folder} --pick ${number}`;
     inside("configuration").textContent = JSON.stringify(trials[number].configuration, null, 1);
@@ -98,9 +115,12 @@
     button.textContent = "Copied";
     setTimeout(() => { button.textContent = "Copy"; }, 1500);
   };
-  const csv = ({ head, rows }) => {
+  const inWords = everything.trials.map(({ number }) => configured[number]);
+  const csv = ({ head, rows: parts }) => {
     const quoted = (text) => `"${text.replaceAll('"', '""')}"`;
-    return head + rows.map(([before, after], i) => before + quoted(configurations[i]) + after).join("");
+    const harmless = (text) => (/^[=+\-@\t\r]/.test(text) ? `'${text}` : text);
+    const field = (text) => (/[",\r\n]/.test(text) ? quoted(harmless(text)) : harmless(text));
+    return head + parts.map(([before, after], i) => before + [field(inWords[i]), quoted(configurations[i])].join() + after).join("");
   };
   const contents = {
     "download-csv": () => csv(read("download-csv")),
@@ -128,8 +148,6 @@
   // Filter: of the table of all trials and of every chart of trials.
 
   const form = document.getElementById("filters");
-  const rows = [...document.querySelectorAll("#trial-table tbody tr")];
-  const numberOf = (row) => Number(row.cells[0].textContent);
   const quantity = (input) => {
     const found = input.value.trim().match(/^(\d+(?:\.\d+)?) *([kmgt]?)b?(%?)$/i);
     input.setAttribute("aria-invalid", String(Boolean(input.value.trim()) && !found));

@@ -87,7 +87,7 @@ def test_charts_are_drawn_when_they_come_into_view(browser: Browser, folder: Pat
     assert browser.run("return document.querySelectorAll('.plot[data-drawn]').length") == 13
 
 
-def test_hovering_a_point_says_its_configuration(page: Browser) -> None:
+def test_hovering_a_point_says_its_configuration(page: Browser, record: StudyRecord) -> None:
     page.run(
         "const p = document.getElementById('chart-front-accuracy-trainable-parameters');"
         "const i = p.data.findIndex(t => t.name === 'Pareto front'); Plotly.Fx.hover(p, [{curveNumber: i, pointNumber: 0}]);"
@@ -97,6 +97,8 @@ def test_hovering_a_point_says_its_configuration(page: Browser) -> None:
     text = page.run("return document.querySelector('.hoverlayer').textContent")
     assert f"trial {page.run('return window.told')}" in text
     assert "peak training memory" in text
+    told = int(page.run("return window.told"))
+    assert record.trial(told).configuration.in_words().replace(" ", "") in text.replace(" ", "")
 
 
 def test_the_trial_table_sorts_and_filters(page: Browser, record: StudyRecord) -> None:
@@ -211,11 +213,19 @@ def test_hostile_names_do_not_run(browser: Browser, folder: Path) -> None:
 
 @pytest.mark.parametrize("trials", [0, 200, 2000])
 def test_small_and_large_studies_are_drawn(browser: Browser, folder: Path, trials: int) -> None:
-    show(browser, folder, synthetic.record(trials, name=f"of-{trials}"))
+    record = synthetic.record(trials, name=f"of-{trials}")
+    show(browser, folder, record)
+    assert (folder / f"of-{trials}-{trials}.html").stat().st_size < (6e6 if trials <= 200 else 9.7e6)
     draw_all(browser)
     assert browser.run("return document.querySelectorAll('.plot svg.main-svg').length") >= (13 if trials else 0)
     assert browser.console() == []
     assert elsewhere(browser) == []
+
+
+@pytest.mark.parametrize(("trials", "most"), [(200, 3.0), (2000, 10.0)])
+def test_a_report_opens_fast(browser: Browser, folder: Path, trials: int, most: float) -> None:
+    path = report.write(synthetic.record(trials, name=f"of-{trials}"), folder / f"open-{trials}.html")
+    assert browser.busy_seconds(path.as_uri()) < most
 
 
 def test_the_page_prints(folder: Path, record: StudyRecord) -> None:

@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 import pytest
 import synthetic
 
+from autopeft.report import words
 from autopeft.report.charts.fronts import fronts
 from autopeft.report.charts.importance import importances
 from autopeft.report.charts.parallel import parallel
@@ -151,10 +152,10 @@ def test_importance_needs_trials() -> None:
     assert importances(summarise(synthetic.record(8))) == {}
 
 
-def test_hover_says_the_configuration_in_words_and_escapes_it(summary: Summary) -> None:
+def test_hover_says_what_a_trial_costs_and_escapes_it(summary: Summary) -> None:
     row = summary.row(summary.chosen["best"])
     text = hover(summary, row)
     assert f"trial {row.number}" in text
-    assert row.configuration.split(";")[0][:20] in text.replace("<br>", " ")
+    assert f"trainable parameters: {words.value('trainable_parameters', row.parameters)}" in text
     assert safe("<a href='x'>&") == "&lt;a href='x'&gt;&amp;"
     assert "<a" not in wrapped("<a href='javascript:alert(1)'>x</a>" * 9)

@@ -13,6 +13,7 @@ import synthetic
 
 from autopeft import report
 from autopeft.record import StudyRecord
+from autopeft.report.plain import line_of
 from autopeft.report.summary import summarise
 from autopeft.report.tables import BESIDE_A_CHART, Cell, Column, shortened, table
 from autopeft.trial import Trial
@@ -178,8 +179,8 @@ def test_downloads_hold_the_front_the_trials_and_everything(page: Page) -> None:
     for trial, text in zip(everything["trials"], configurations, strict=True):
         trial["configuration"] = json.loads(text)
     assert everything == json.loads(report.render(record, "json"))
-    quoted = ['"' + text.replace('"', '""') + '"' for text in configurations]
-    rows = [before + text + after for (before, after), text in zip(csv["rows"], quoted, strict=True)]
+    both = [[t.configuration.in_words(), text] for t, text in zip(record.trials, configurations, strict=True)]
+    rows = [before + line_of(text).rstrip() + after for (before, after), text in zip(csv["rows"], both, strict=True)]
     assert csv["head"] + "".join(rows) == report.render(record, "csv")
     assert sorted(entry["number"] for entry in front["front"]) == everything["front"]
 

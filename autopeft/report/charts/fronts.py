@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
@@ -132,7 +133,8 @@ def _pair(summary: Summary, x: ObjectiveView, y: ObjectiveView, *, wide: bool) -
 def _side(place: float | None, across: Scale, seen: Sequence[float | None]) -> str:
     """Where a label has room: to the inside."""
     known = [at for v in seen if (at := across.at(v)) is not None]
-    return "left" if place is not None and 2 * place > min(known) + max(known) else "right"
+    low, high, own = (math.log(v) if across.axis.get("type") == "log" else v for v in (min(known), max(known), place or 1.0))
+    return "left" if place is not None and 2 * own > low + high else "right"
 
 
 def _value(summary: Summary, row: Row, objective: ObjectiveView) -> float | None:

@@ -112,10 +112,11 @@ def trial_hover(rows: Sequence[Row | None]) -> dict[str, Any]:
 
 
 def hover(summary: Summary, row: Row) -> str:
-    """What charts say of a trial: number and standing, configuration in words, objectives, costs."""
+    """What charts say of a trial: number and standing, objectives, costs. The page adds its configuration in
+    words, which it takes from the table of all trials, after the first line."""
     standing = [*row.picks, *(["front"] if row.on_front else []), *([row.trial.label] if row.trial.label else [])]
     state = row.trial.state.value.lower().replace("_", " ")
-    lines = [f"<b>trial {row.number}</b>, {safe(', '.join(standing) or state)}", wrapped(row.configuration)]
+    lines = [f"<b>trial {row.number}</b>, {safe(', '.join(standing) or state)}"]
     for objective in summary.objectives:
         lines.append(
             f"{objective.title}: {words.value(objective.name, row.values[objective.name])}{_interval(summary, row, objective.name)}"

@@ -152,6 +152,9 @@ class Space:
         """
         if self.sized_groups:
             return self._grouped_values(configuration)
+        for component in configuration.components:
+            if component.type not in self.types:
+                raise OutsideSpace(f"adapter type {component.type!r} is not in space {self.name!r}")
         layers = {component.layers for component in configuration.components if adapter_type(component.type).supports.layers}
         if len(layers) > 1:
             raise OutsideSpace("components in different layers; this space has one choice of layers for all")
@@ -159,8 +162,6 @@ class Space:
             raise OutsideSpace("components on different roles; this space has one choice of roles for all")
         values: dict[str, Value] = {f"{type}.size": 0 for type in self.types}
         for component in configuration.components:
-            if component.type not in self.types:
-                raise OutsideSpace(f"adapter type {component.type!r} is not in space {self.name!r}")
             values.update(self._own_values(component))
         for i in range(self.shape.layers) if layers else ():
             values[f"layers.{i}"] = i in next(iter(layers))

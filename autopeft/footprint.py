@@ -56,7 +56,8 @@ class Footprints:
     """Traces of one base model.
 
     base: Hugging Face id, folder, config.json, or package:MODULE/SUBPATH. kind: of the task; `causal_lm`
-    for decoders and `classification` for the rest where it is "". Raises ModelError where there is no config.
+    for decoders and `classification` for the rest where it is "". parameters: of the whole model, its
+    vocabulary head included. Raises ModelError where there is no config.
     """
 
     def __init__(self, base: str, kind: str = "", folder: Path = Path()) -> None:
@@ -69,7 +70,9 @@ class Footprints:
             {"name": "footprint", "model": {"base": self._base}, "task": {"kind": self.kind}, "data": {"train": "none", "max_length": 4}}
         )
         self._task, self._tokenizer = _task(self._spec), _tokenizer()
-        self.shape: ModelShape = find_shape(self._load().backbone)
+        backbone = self._load().backbone
+        self.shape: ModelShape = find_shape(backbone)
+        self.parameters = sum(parameter.numel() for parameter in backbone.parameters())
 
     def _guess(self) -> str:
         from transformers import AutoConfig

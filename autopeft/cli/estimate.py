@@ -92,7 +92,7 @@ def _of_model(
     rows, cells = [], []
     for name, one in wanted:
         parts = prints.trace(one, setting).to_json()
-        count = trainable_parameters(one, prints.shape) if one else prints.shape.total_parameters
+        count = trainable_parameters(one, prints.shape) if one else prints.parameters
         rows.append({"name": name, "trainable_parameters": count, **parts})
         cells.append(
             [name, words.count(count), *(words.bytes_(parts[p]) for p in ("weights", "gradients", "optimizer", "activations", "peak"))]
@@ -100,12 +100,12 @@ def _of_model(
     found: dict[str, Any] = {
         "model": model,
         "task": prints.kind,
-        "parameters": prints.shape.total_parameters,
+        "parameters": prints.parameters,
         **asdict(setting),
         "rows": rows,
     }
     lines = [
-        f"{model}: {words.count(prints.shape.total_parameters)} parameters, {prints.shape.layers} layers; {prints.kind.replace('_', ' ')}",
+        f"{model}: {words.count(prints.parameters)} parameters, {prints.shape.layers} layers; {prints.kind.replace('_', ' ')}",
         f"batches of {setting.batch_size} with {setting.length} tokens each, {setting.precision} on {setting.device_type}, "
         f"base model kept in {setting.weights}; parts are what lives at the moment of the peak",
         "",

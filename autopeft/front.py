@@ -34,6 +34,22 @@ def non_dominated(Y: ArrayLike) -> NDArray[np.bool_]:
     return ~(at_least & above).any(0) & ~np.isnan(Y).any(-1)
 
 
+def share_on_front(C: Floats, draws: Floats) -> Floats:
+    """Share of the draws [d, n] (qualities, maximised) in which no trial that is as cheap in every cost of
+    C [n, k] (minimised) has a higher quality. [n]
+
+    Of trials that never differ in quality and cost, all are on the front.
+    """
+    shares = np.empty(len(C))
+    for i, own in enumerate(C):
+        rivals = (own >= C).all(1)
+        rivals[i] = False
+        beaten = draws[:, rivals].max(1, initial=-np.inf) >= draws[:, i]
+        ties = (draws[:, rivals] == draws[:, i : i + 1]).all(0).any() and not (C[rivals] < own).any()
+        shares[i] = 1.0 if ties else 1.0 - beaten.mean()
+    return shares
+
+
 def hypervolume(Y: ArrayLike, reference: ArrayLike) -> float:
     """Exact volume between `reference` [m] and the points of Y [n, m] above it, all maximised.
 

@@ -13,9 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from autopeft.front import sign
+from autopeft.front import share_on_front, sign
 from autopeft.record import StudyRecord
 from autopeft.report.rows import Comparison, Row, compare
 from autopeft.trial import TrialState
@@ -43,24 +42,8 @@ def front_probabilities(record: StudyRecord, rows: Sequence[Row]) -> dict[int, f
     mean, error = (np.array([entry[i] for entry in found], dtype=float) for i in (1, 2))
     number = max(FEWEST_DRAWS, min(DRAWS, ALL_DRAWS // len(found)))
     draws = sign(record.spec.quality) * mean + error * np.random.default_rng(0).standard_normal((number, len(found)))
-    shares = _share_on_front(C, draws)
+    shares = share_on_front(C, draws)
     return {row.number: float(share) for (row, _, _), share in zip(found, shares, strict=True)}
-
-
-def _share_on_front(C: NDArray[np.float64], draws: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Share of the draws [d, n] (qualities, maximised) in which no trial that is as cheap in every cost of
-    C [n, k] (minimised) has a higher quality. [n]
-
-    Of trials that never differ in quality and cost, all are on the front.
-    """
-    shares = np.empty(len(C))
-    for i, own in enumerate(C):
-        rivals = (own >= C).all(1)
-        rivals[i] = False
-        beaten = draws[:, rivals].max(1, initial=-np.inf) >= draws[:, i]
-        ties = (draws[:, rivals] == draws[:, i : i + 1]).all(0).any() and not (C[rivals] < own).any()
-        shares[i] = 1.0 if ties else 1.0 - beaten.mean()
-    return shares
 
 
 def quality_and_error(record: StudyRecord, row: Row) -> tuple[float, float]:

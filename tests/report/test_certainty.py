@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import synthetic
 
+from autopeft.front import share_on_front
 from autopeft.record import StudyRecord
-from autopeft.report.certainty import _share_on_front, front_probabilities, smaller_one
+from autopeft.report.certainty import front_probabilities, smaller_one
 from autopeft.report.page import sections
 from autopeft.report.summary import summarise
 from autopeft.trial import Measurement, Trial
@@ -50,7 +51,7 @@ def _trade_offs(record: StudyRecord) -> str:
 
 def test_equal_trials_of_equal_cost_are_all_on_the_front() -> None:
     draws = np.array([[0.5, 0.5, 0.4]] * 5)
-    assert list(_share_on_front(np.array([[1.0], [1.0], [1.0]]), draws)) == [1.0, 1.0, 0.0]
+    assert list(share_on_front(np.array([[1.0], [1.0], [1.0]]), draws)) == [1.0, 1.0, 0.0]
 
 
 def test_probabilities_agree_with_the_front_where_nothing_is_uncertain() -> None:

@@ -170,3 +170,12 @@ def test_the_sampled_surrogate_says_what_it_needs(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("autopeft.surrogate.saas.find_spec", lambda name: None)
     with pytest.raises(SpecError, match=r"pip install 'autopeft\[saas\]'"):
         fit_nuts(*data(5), np.zeros(5))
+
+
+def test_what_known_noise_explains_is_not_taken_for_signal() -> None:
+    rng = np.random.default_rng(4)
+    X, y = rng.random((30, 4)), 0.6 + 0.02 * rng.standard_normal(30)
+    far = np.full((1, 4), 3.0)
+    told, untold = (fit_gp(X, y, np.full(30, noise)).predict(far)[1][0] for noise in (0.02**2, 0.0))
+    assert told < 0.25 * y.var()  # of a place that nothing is known of
+    assert untold == pytest.approx(y.var(), rel=0.2)

@@ -7,7 +7,7 @@ from autopeft_searchspace.tuners.register import register_with_peft
 
 __version__ = "0.1.0"
 
-_LAZY = {"apply": "autopeft.applying", "search": "autopeft.api", "load": "autopeft.api"}
+_LAZY = {"apply": "autopeft.applying", "save": "autopeft_searchspace.build", "search": "autopeft.api", "load": "autopeft.api"}
 """Public name -> module that defines it, imported on first use, so that `import autopeft` stays light."""
 
 register_with_peft()

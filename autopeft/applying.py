@@ -12,20 +12,22 @@ model.save_pretrained("adapter")
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from autopeft.errors import ModelError, SpecError, near
 from autopeft.models.head import own_head_modules
 from autopeft.models.roles import find_shape
-from autopeft_searchspace.build import adapt
+from autopeft_searchspace.build import adapt, start
 from autopeft_searchspace.configuration import Configuration
 from autopeft_searchspace.strategies import strategy_type
 
 if TYPE_CHECKING:
     from peft import PeftModel
+    from torch import Tensor
     from transformers import PreTrainedModel
 
 TASK_TYPES = {
@@ -43,6 +45,7 @@ def apply(
     configuration: Configuration | Mapping[str, Any] | str | PathLike[str],
     *,
     roles: Mapping[str, str] | None = None,
+    losses: Sequence[Callable[[PeftModel], Tensor]] = (),
 ) -> PeftModel:
     """`model` with the adapters of `configuration`: they and the task head train, all else is frozen.
 
@@ -53,6 +56,9 @@ def apply(
 
     configuration: as found, as a dict, or the path of the JSON file that `autopeft export` writes.
     roles: module role -> module name inside a layer, for architectures that are not recognised.
+    losses: of a few training batches each, given the model, for adapters that start from data (`lora` with init eva,
+        corda or lora_ga, and `rosa`): `[lambda model, batch=batch: model(**batch).loss for batch in batches]`. Save
+        those by `autopeft.save(model, folder)`, which also writes what was taken out of the base model's weights.
     Raises SpecError where the configuration cannot be read, ModelError where the model cannot take it.
     """
     found = configuration if isinstance(configuration, Configuration) else _parse(configuration)
@@ -63,7 +69,10 @@ def apply(
     if not found.components and not heads:
         raise ModelError(f"the configuration trains the task head alone, and {type(model).__name__} has none")
     try:
-        return adapt(model, found, find_shape(model, roles), task_type=task_type, modules_to_save=heads)
+        shape = find_shape(model, roles)
+        adapted: Any = adapt(model, found, shape, task_type=task_type, modules_to_save=heads)
+        start(adapted, found, shape, [partial(loss, adapted) for loss in losses])
+        return cast("PeftModel", adapted)
     except ValueError as error:
         raise ModelError(str(error)) from error
 
@@ -80,7 +89,7 @@ def _parse(configuration: Mapping[str, Any] | str | PathLike[str]) -> Configurat
             raise SpecError(f"{where} is no JSON: {error}") from error
     if not isinstance(configuration, Mapping):
         raise SpecError(f"{where} must be an object with components and learning_rate, it is {type(configuration).__name__}")
-    known = ("components", "learning_rate", "strategy")
+    known = ("components", "learning_rate", "strategy", "optimizer")
     for name in configuration:
         if name not in known:
             raise SpecError(f"{where}: unknown key {name!r}{near(str(name), known)}")

@@ -17,7 +17,7 @@ from autopeft import files
 from autopeft.coordinator import Progress
 from autopeft.errors import AutopeftError, DataError
 from autopeft.first_look import first_look
-from autopeft.merged import check_merges, save_merged
+from autopeft.merged import check_merges, check_reloads, outputs, save_merged
 from autopeft.model_card import write_cards
 from autopeft.record import StudyRecord
 from autopeft.spec import StudySpec, resolve
@@ -25,8 +25,11 @@ from autopeft.statistics import mean_over_seeds
 from autopeft.tested import RESULT
 from autopeft.train_result import TrainResult
 from autopeft.trial import Measurement, Observation, Trial, TrialSpec, TrialState
+from autopeft_searchspace.strategies import strategy_type
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from autopeft.execute.workbench import Workbench
 
 FIRST_SEED = 101
@@ -54,7 +57,7 @@ def train(
     data: other data of the same kind of task; with a new task head, as every run has.
     merge: also write each adapter folded into the base model.
     Raises DataError where the data have no test split, SpecError where there is nothing that merges,
-    AutopeftError where a run fails.
+    AutopeftError where a run fails, or a saved adapter does not give back what was trained.
     """
     from autopeft.execute.workbench import Workbench, recipe_hash
 
@@ -74,16 +77,18 @@ def train(
     if (known := _read(output / RESULT)) and (known.recipe, list(known.tests)) == (recipe, seeds_wanted):
         progress.say(f"trial {trial.number} was trained before; its results are in {output}")
         return _merged(bench, known, output) if merge else known
-    test_set = bench.encode(bench.splits.test)
+    test_set, strategy = bench.encode(bench.splits.test), trial.configuration.strategy
     tests: dict[int, Measurement] = {}
     per_example: dict[int, list[float]] = {}
     adapters: dict[int, str] = {}
+    said: dict[int, Tensor] = {}
     for seed in seeds_wanted:
         folder = output / f"seed-{seed}"
         spec = TrialSpec(trial.number, trial.configuration, seed, (steps,), str(folder))
 
         def judge(bench: Workbench, seed: int = seed) -> None:
             predictions = bench.predict(test_set)
+            said[seed] = outputs(bench, bench.model)
             tests[seed] = bench.task.score(record.spec.quality, predictions, test_set)
             scores = bench.task.per_example(record.spec.quality, predictions, test_set)
             per_example[seed] = [] if scores is None else [float(score) for score in scores]
@@ -91,6 +96,8 @@ def train(
         outcome = bench.run(spec, _no_rungs, lambda step, loss: progress.step(trial.number, step, steps, loss), at_end=judge)
         if outcome.state is not TrialState.COMPLETE:
             raise AutopeftError(f"training of trial {trial.number} with seed {seed} ended {outcome.state}: {outcome.reason}")
+        if not strategy or strategy_type(strategy.name).plain_adapter:
+            check_reloads(bench, folder, said.pop(seed))
         adapters[seed] = str(folder)
         progress.say(f"seed {seed}: test {record.spec.quality} {tests[seed].value:.4f} in {outcome.seconds:.0f} s")
     examples = len(test_set) if record.spec.quality == "accuracy" else None

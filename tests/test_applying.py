@@ -110,3 +110,15 @@ def test_missing_file_and_impossible_configuration(tmp_path: Path) -> None:
         autopeft.apply(tiny.build("deberta_v2"), Configuration((Component("prefix", 2, (0,)),), 1e-3))
     with pytest.raises(ModelError, match="unknown adapter type 'loar'; did you mean lora"):
         autopeft.apply(tiny.build("bert"), {"components": [{"type": "loar", "size": 1, "layers": [0]}], "learning_rate": 1})
+
+
+def test_adapters_that_start_from_data_take_losses(tmp_path: Path) -> None:
+    """And are saved with what was taken out of the base model's weights."""
+    found = Configuration((Component("lora", 4, (0, 2), ("q", "v"), {"alpha": 8, "init": "lora_ga"}),), 1e-3)
+    with pytest.raises(ModelError, match="lora starts from training batches, and none were given"):
+        autopeft.apply(tiny.build("bert"), found)
+    model = autopeft.apply(tiny.build("bert"), found, losses=[lambda m: m(**tiny.batch()).last_hidden_state.pow(2).mean()])
+    after = model.eval()(**tiny.batch()).last_hidden_state
+    autopeft.save(model, str(tmp_path))
+    loaded = PeftModel.from_pretrained(tiny.build("bert"), str(tmp_path)).eval()
+    torch.testing.assert_close(loaded(**tiny.batch()).last_hidden_state, after, atol=1e-4, rtol=1e-4)

@@ -10,10 +10,11 @@ import pytest
 import torch
 import yaml
 from peft import PeftModel
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from small import Quiet
 from transformers import AutoModel, AutoTokenizer
 
+from autopeft import adapter_files
 from autopeft.errors import AutopeftError, SpecError
 from autopeft.models.load import resolve_base
 from autopeft.record import read
@@ -21,6 +22,7 @@ from autopeft.statistics import Estimate
 from autopeft.train import FIRST_SEED, train
 from autopeft.train_result import TrainResult, comparison, note_comparison, paired_difference
 from autopeft.trial import Measurement
+from autopeft_searchspace.build import save
 
 
 def result(trial: int, scores: dict[int, list[float]]) -> TrainResult:
@@ -112,3 +114,16 @@ def test_what_does_not_merge_is_told_before_training(small_study: Path, tmp_path
         with pytest.raises(SpecError, match=said):
             train(record, trial, 1, Quiet(), output=tmp_path, merge=True)
     assert not list(tmp_path.iterdir())
+
+
+def test_an_adapter_that_reads_back_otherwise_is_an_error(small_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def save_wrongly(model: PeftModel, folder: str) -> None:
+        save(model, folder)
+        path = f"{folder}/adapter_model.safetensors"
+        save_file({name: tensor + 1 for name, tensor in load_file(path).items()}, path)
+
+    monkeypatch.setattr(adapter_files, "save", save_wrongly)
+    record = read(small_study)
+    trial = next(t for t in record.trials if t.label == "LoRA r=8 on q,v")
+    with pytest.raises(AutopeftError, match="gives other outputs than were trained: they differ by up to"):
+        train(record, trial, 1, Quiet(), output=tmp_path)

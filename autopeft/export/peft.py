@@ -84,8 +84,9 @@ def recipe_in_words(record: StudyRecord, trial: Trial) -> str:
     training = record.spec.training
     strategy = trial.configuration.strategy
     under = f", under the layer strategy {strategy.in_words()}, which `autopeft train` follows" if strategy else ""
+    kind = {"adamw": "AdamW"}.get(trial.configuration.optimizer, f"{trial.configuration.optimizer} on AdamW")
     return (
-        f"AdamW, learning rate {trial.configuration.learning_rate:g} (warm-up over {training.warmup_share:.0%} of the steps, then "
+        f"{kind}, learning rate {trial.configuration.learning_rate:g} (warm-up over {training.warmup_share:.0%} of the steps, then "
         f"linear to 0), batches of {training.batch_size}, weight decay {training.weight_decay:g}{under}"
     )
 

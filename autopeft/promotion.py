@@ -4,7 +4,7 @@ Ranking by front index fails, for a configuration with almost no parameters is a
 half of the places go by quality within bands of parameters, half by the probability of being on the
 final front. How many places there are follows from how well the rung has foretold the end so far. One
 trial is decided at a time, with what is known then; a stopped one goes on later (it is thawed: Swersky, Snoek
-and Adams, "Freeze-thaw Bayesian optimization", 2014) once it is likely on the final front.
+and Adams, "Freeze-thaw Bayesian optimization", 2014) once it is more likely than not on the final front.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FEWEST_PAIRS = 5
 FEWEST_PLACES, TRUSTED, USELESS = 1 / 3, 0.9, 0.3
 """A third goes on where the rung ranks as the end does (.9), all where it does not (.3)."""
 CONTROLS = 0.2
-LIKELY = 2 / 3
+LIKELY = 0.5
 """Probability of the final front from which a trial goes on, or is thawed, whatever its place."""
 
 

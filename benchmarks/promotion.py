@@ -1,6 +1,6 @@
 """Compares rules of early stopping on the learning curves of recorded studies.
 
-    python benchmarks/promotion.py [--orders 200] [--output benchmarks/results/promotion.csv]
+    python benchmarks/promotion.py [--orders 60] [--output benchmarks/results/promotion.csv]
 
 The trials of a study that have both a rung and an end are replayed in random orders, baselines first, one at a
 time, under each rule; a stopped trial's end is hidden until it is thawed. All rules have the same guards and the
@@ -11,7 +11,7 @@ same number of places (`autopeft.promotion`), and differ in the order that place
     quality      quality at the rung
     front-index  number of non-dominated layers above, over quality at the rung and the computed costs
     bands-front  half of the places by quality within bands of size, half by probability of the front: the rule of `search`
-    bands-thaw   the same, and stopped trials go on once they are likely on the front: `search` as it is
+    bands-thaw   the same, and stopped trials go on once they are more likely than not on it: `search` as it is
 
 Per study and rule, over the orders: share of the steps spent (a thawed trial is trained anew from the start), share
 of the hypervolume of all ends that is kept, how many of the five best ends by the search split, and of the front,
@@ -137,7 +137,7 @@ def compare(record: StudyRecord, orders: int, rule: str) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--orders", type=int, default=200)
+    parser.add_argument("--orders", type=int, default=60)
     parser.add_argument("--studies", type=Path, nargs="+", default=sorted(p.parent for p in (ROOT / "studies").glob("*/observations.csv")))
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results" / "promotion.csv")
     arguments = parser.parse_args()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from autopeft.baselines import baselines
 from autopeft.budget import Budget
 from autopeft.plan import Limits
+from autopeft.samplers.earlier import evenly
 from autopeft.samplers.initial import initial_design
 from autopeft.samplers.limits import computed, within
 from autopeft.samplers.suggest import SpaceExhausted, suggest
@@ -43,7 +44,7 @@ class Proposals:
         self._earlier, transfer = earlier, spec.sampler == "transfer"
         allowed = within(limits, computed(known, space))
         first = [c for c in earlier.candidates if allowed(c)]
-        first = first if transfer else first[: initial // 2]
+        first = first if transfer else evenly(first, initial // 2)
         points = [] if transfer else initial_design(space, initial - len(first), spec.seeds.search, known, limits)
         self._initial = first + [space.configuration(values) for values in points]
 

@@ -13,6 +13,7 @@ from autopeft.errors import SpecError
 from autopeft.plan import Limits
 from autopeft.proposals import Proposals
 from autopeft.record import read
+from autopeft.samplers.earlier import evenly
 from autopeft.samplers.suggest import SpaceExhausted
 from autopeft.trial import Origin, Trial, TrialState
 from autopeft.warm_start import Earlier, gather
@@ -60,7 +61,7 @@ def proposed(space: Space, earlier: Earlier, count: int, **settings: object) -> 
 def test_fronts_take_half_of_the_start(earlier: Earlier) -> None:
     trials = proposed(SPACE, earlier, 8)
     first = min(4, len(earlier.candidates))
-    assert [t.configuration for t in trials[:first]] == list(earlier.candidates[:first])
+    assert [t.configuration for t in trials[:first]] == evenly(earlier.candidates, first)
     assert all(t.origin is Origin.INITIAL for t in trials)
     assert not {c.key for c in earlier.candidates} & {t.configuration.key for t in trials[first:]}
 

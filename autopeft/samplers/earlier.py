@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from autopeft_searchspace.space import OutsideSpace, Space, default_learning_rat
 
 Results = Sequence[tuple[Mapping[str, Any], float]]
 """What one earlier study found: (parameters, value of the first uncertain objective)."""
+P = TypeVar("P")
 FEWEST = 5
 """Results inside the domain that a study must have to be learnt from."""
 
@@ -38,6 +39,11 @@ def front_points(
             fronts.append([points[i] for i in sorted(np.flatnonzero(non_dominated(Y)), key=lambda i: -Y[i, 0])])
     longest = max(map(len, fronts), default=0)
     return [front[i] for i in range(longest) for front in fronts if i < len(front)]
+
+
+def evenly(front: Sequence[P], count: int) -> list[P]:
+    """`count` of the points of a front, evenly spaced from the first to the last; all where there are fewer."""
+    return [front[round(i)] for i in np.linspace(0, len(front) - 1, min(count, len(front)))]
 
 
 def fitted(domain: Domain, studies: Sequence[Results], features: Callable[[list[Point]], Floats], fit: Surrogate) -> list[Posterior]:

@@ -12,7 +12,7 @@ from optuna.study import Study, StudyDirection
 from autopeft.errors import near
 from autopeft.front import Axes, Axis
 from autopeft.samplers.domain import Condition, Floats, Point
-from autopeft.samplers.earlier import Results, front_points
+from autopeft.samplers.earlier import Results, evenly, front_points
 from autopeft.samplers.history import History
 from autopeft.samplers.problem import Problem
 from autopeft.samplers.start import POOL, farthest
@@ -39,15 +39,17 @@ class ParetoSampler(WholeSampler):
     surrogate: `gp`, `trees`, `saas` or `saas-nuts` (`surrogate.models`).
     copula: learn ranks instead of values, against outliers.
     earlier: results of earlier studies on the same distributions, each a list of (parameters, value of the
-        first uncertain objective): their fronts take half of the start, and they are a trend that counts as
-        far as it holds (`surrogate.trend`).
+        first uncertain objective): points spread over their fronts take half of the start, and they
+        are a trend that counts as far as it holds (`surrogate.trend`).
     batch: trials proposed together, without each other's results.
     seed: with the study, decides every proposal; without one, proposals differ from run to run.
 
     Never proposes what the study already has; raises `SpaceExhausted` when nothing is left. Standard
-    errors, rungs, infeasible and running trials are read as `samplers.history` says. Trials outside the
-    distributions count for the front and are not learnt from. With one objective this is expected
-    improvement. Raises ValueError where a known function raises or does not return a finite number.
+    errors, rungs, infeasible and running trials are read as `samplers.history` says. Where standard errors are
+    known, what they explain of the values is not taken for signal, and a gain over the reference that is below
+    `samplers.problem.CREDIBLE` of them does not count. Trials outside the distributions count for the front and
+    are not learnt from. With one objective this is expected improvement. Raises ValueError where a known
+    function raises or does not return a finite number.
     """
 
     def __init__(
@@ -104,7 +106,7 @@ class ParetoSampler(WholeSampler):
             signs = [1.0 if d is StudyDirection.MAXIMIZE else -1.0 for d in study.directions]
             order = [next(i for i in range(len(signs)) if i not in known), *known]
             fronts = front_points(self.domain, self._earlier, list(known.values()), [signs[i] for i in order])
-            if first := self.proposable(fronts, history.taken)[0]:
+            if first := self.proposable(evenly(fronts, self._startup // 2), history.taken)[0]:
                 return first[0]
         points, items = self.proposable([self.domain.draw(rng) for _ in range(POOL)], history.taken)
         if not points:

@@ -13,7 +13,7 @@ from optuna.trial import create_trial
 
 from autopeft.front import Axes, Axis
 from autopeft.samplers import ParetoSampler
-from autopeft.samplers.earlier import carried, earlier_front
+from autopeft.samplers.earlier import carried, earlier_front, evenly
 from autopeft.surrogate.gp import fit_gp
 from autopeft.surrogate.trend import fit_trend, standardised
 from autopeft_searchspace.configuration import Component, Configuration
@@ -70,6 +70,21 @@ def test_the_start_takes_the_front_of_earlier_studies() -> None:
     first = [made.ask(X).params for _ in range(3)]
     assert first[:2] == [{"x": 0.8, "cost": 0.5}, {"x": 0.7, "cost": 0.2}]
     assert first[2] != {"x": 0.1, "cost": 0.9}
+
+
+def test_the_scale_of_a_trend_is_told_from_where_it_was_seen() -> None:
+    # seen near the optimum alone: values vary little there, and so does the earlier study; what it says of the rest is kept
+    seen = np.linspace(0.65, 0.95, 9)[:, None]
+    trend = fit_trend([model(True)], seen, np.array([truth(x) for x in seen[:, 0]]))
+    far, best = trend(np.array([[0.2], [0.8]]))
+    assert best == pytest.approx(1, abs=0.15)
+    assert far == pytest.approx(0, abs=0.25)
+
+
+def test_points_evenly_spaced_along_a_front() -> None:
+    assert evenly("abcdefg", 3) == ["a", "d", "g"]
+    assert evenly("ab", 5) == ["a", "b"]
+    assert evenly("", 5) == evenly("abc", 0) == []
 
 
 def test_a_configuration_is_carried_to_another_depth() -> None:

@@ -44,6 +44,7 @@ def coordinator_killed(folder: Path, times: int = KILLS) -> Damage:
             time.sleep(chance.uniform(0, 1))
         else:
             time.sleep(chance.uniform(0.5, 15))
+        victim.expect(process.poll() is None)  # else it was no kill
         victim.kill(process)
         victim.look()
         victim.damage.injected += 1
@@ -178,6 +179,7 @@ def clock_that_jumps(folder: Path, times: int = 10) -> Damage:
     for jump in range(times):
         more = victim.ended() + 1
         victim.wait(lambda more=more: victim.ended() >= more, process)
+        victim.expect(process.poll() is None)
         setting.write_text(["-3h\n", "+9h\n", "-400d\n", "+0\n"][jump % 4])
         victim.damage.injected += 1
     victim.expect(process.wait(PATIENCE_SECONDS) == 0)

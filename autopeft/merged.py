@@ -73,7 +73,7 @@ def _loaded(bench: Workbench, adapter: Path) -> TaskModel:
     from peft import PeftModel
 
     register()
-    model = load_task_model(bench.spec, bench.task, bench.folder, bench.tokenizer).to(bench.device)
+    model = load_task_model(bench.spec, bench.task, bench.folder, bench.tokenizer, attention=bench.attention).to(bench.device)
     model.backbone = PeftModel.from_pretrained(model.backbone, str(adapter))
     return model
 

@@ -54,7 +54,7 @@ def coordinator_killed(folder: Path, times: int = KILLS) -> Damage:
 
 def worker_killed(folder: Path, times: int = KILLS) -> Damage:
     """SIGKILL of the worker at a random moment, also while it starts; the search goes on by itself."""
-    victim, chance, budget = Victim(folder), random.Random(2), 10 + 3 * times
+    victim, chance, budget = Victim(folder), random.Random(2), 16 + 4 * times
     process = victim.start("--budget", f"{budget}trials")
     while victim.damage.injected < times and process.poll() is None:
         done = victim.ended() + chance.randrange(0, 3)

@@ -20,7 +20,7 @@ from tiny_study import command, environment, is_sound, tiny_spec
 from autopeft import storage
 from autopeft.errors import AutopeftError
 from autopeft.record import read
-from autopeft.trial import Trial
+from autopeft.trial import Trial, TrialState
 
 PATIENCE_SECONDS = 1200.0
 
@@ -47,6 +47,15 @@ class Damage:
     @property
     def none(self) -> bool:
         return not any(getattr(self, field.name) for field in fields(self) if field.name != "injected")
+
+
+def is_kept(before: Trial, after: Trial | None) -> bool:
+    """Whether what was known of a trial that had ended still is. Later runs may add to it: replicates, and the
+    rest of one that had been stopped early."""
+    if after is None or before.configuration != after.configuration:
+        return False
+    went_on = before.state is TrialState.EARLY_STOPPED and after.state in (TrialState.RUNNING, TrialState.COMPLETE)
+    return (before.state is after.state or went_on) and all(o in after.observations for o in before.observations)
 
 
 class Victim:
@@ -97,7 +106,7 @@ class Victim:
                 if folder.name.isdigit() and f"VICTIM={self._mark}".encode() in (folder / "environ").read_bytes():
                     line = (folder / "cmdline").read_bytes()
                     dead = (folder / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
-                    if not dead and (not workers or b"worker" in line):
+                    if not dead and (not workers or any(name in line for name in (b"autopeft.execute.worker", b"faulty_worker.py"))):
                         found.append(int(folder.name))
             except OSError:
                 continue
@@ -117,7 +126,7 @@ class Victim:
 
     def look(self) -> None:
         """After a fault and the end of the search: no process is left, the database is sound, and all
-        that had ended when we looked last is there unchanged."""
+        that had ended when we looked last is there."""
         deadline = time.monotonic() + 10
         while (left := self.processes()) and time.monotonic() < deadline:
             time.sleep(0.1)
@@ -128,7 +137,7 @@ class Victim:
             return
         self.damage.unsound += not is_sound(self.study)
         now = {t.number: t for t in self.trials()}
-        self.damage.lost += sum(now.get(number) != trial for number, trial in self._known.items())
+        self.damage.lost += sum(not is_kept(trial, now.get(number)) for number, trial in self._known.items())
         self._known = {number: t for number, t in now.items() if t.state.finished}
 
     def finish(self, trials: int) -> None:

@@ -1,0 +1,45 @@
+"""Results as CSV, each row with the machine and the versions that gave it."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from autopeft.device import environment
+
+RESULTS = Path(__file__).parents[1] / "results"
+REPEATS = 5
+
+
+def write(name: str, rows: Sequence[dict[str, Any]], device: torch.device) -> None:
+    """results/<name>-<device>.csv, and the rows in words."""
+    machine = environment(device)
+    where = {"device": machine["device_name"], "python": machine["python"], **machine["versions"]}
+    path = RESULTS / f"{name}-{device.type}.csv"
+    path.parent.mkdir(exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, [*rows[0], *where], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({**row, **where} for row in rows)
+    for row in rows:
+        print("  ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in row.items()))
+    print(f"{len(rows)} rows -> {path}")
+
+
+def seconds(run: Callable[[], object], device: torch.device) -> float:
+    """Median of `REPEATS` calls after two that warm up."""
+    found = []
+    for _ in range(REPEATS + 2):
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        start = time.perf_counter()
+        run()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        found.append(time.perf_counter() - start)
+    return sorted(found[2:])[REPEATS // 2]

@@ -157,6 +157,12 @@ def narrowest(shape: ModelShape) -> int:
     return min(min(m.d_in, m.d_out) for modules in shape.modules.values() for m in modules)
 
 
+def below_narrowest(size: int, modules: Sequence[LinearShape]) -> str | None:
+    """None where a rank leaves a singular value of every module's weight as it is, else why it does not."""
+    least = min(min(module.d_in, module.d_out) for module in modules)
+    return None if size < least else f"rank must be below the narrowest module, {least}, it is {size}"
+
+
 def common_divisor(shape: ModelShape) -> int:
     """The largest number that divides the input and output features of every module that has a role."""
     return math.gcd(*(d for modules in shape.modules.values() for m in modules for d in (m.d_in, m.d_out)))

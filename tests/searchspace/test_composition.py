@@ -295,3 +295,15 @@ def test_every_type_trains_on_a_quantised_base_and_none_is_merged_into_it() -> N
                 model.merge_and_unload()
         unadapt(model)
         assert torch.equal(hidden(backbone), before)
+
+
+def test_a_prompt_around_a_prefix_around_lora_is_taken_apart() -> None:
+    """Three levels: a block, the attention inside it, a linear module inside that."""
+    backbone = tiny.build("bert")
+    before = backbone(**tiny.batch()).last_hidden_state
+    components = (Component("prompt", 2, (0, 1)), Component("prefix", 2, (0, 1)), Component("lora", 2, (0, 1), ("q",), {"alpha": 2}))
+    model = adapt(backbone, Configuration(components, 1e-3), find_shape(backbone), task_type=None)
+    assert not torch.equal(model(**tiny.batch()).last_hidden_state, before)
+    assert unadapt(model) is backbone
+    assert not any("composed" in name for name, _ in backbone.named_modules())
+    assert torch.equal(backbone(**tiny.batch()).last_hidden_state, before)

@@ -12,7 +12,7 @@ from typing import Any
 
 from autopeft_searchspace.configuration import Component
 from autopeft_searchspace.dims import powers_of_two
-from autopeft_searchspace.linear import narrowest
+from autopeft_searchspace.linear import below_narrowest, narrowest
 from autopeft_searchspace.low_rank import LowRank
 from autopeft_searchspace.registry import Supports, register
 from autopeft_searchspace.shape import LinearShape, ModelShape
@@ -48,8 +48,7 @@ class Kasa(LowRank):
         return powers_of_two(min(self.highest, narrowest(shape) - 1))
 
     def problem(self, component: Component, shape: ModelShape) -> str | None:
-        least = min(min(module.d_in, module.d_out) for module in self.targets(component, shape))
-        return None if component.size < least else f"rank must be below the narrowest module, {least}, it is {component.size}"
+        return below_narrowest(component.size, self.targets(component, shape))
 
     def changes_base(self, component: Component) -> bool:
         return True

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from autopeft_searchspace.configuration import Component
-from autopeft_searchspace.linear import LinearAdapter
+from autopeft_searchspace.dims import powers_of_two
+from autopeft_searchspace.linear import LinearAdapter, below_narrowest, narrowest
 from autopeft_searchspace.registry import Supports, register
 from autopeft_searchspace.shape import LinearShape, ModelShape
 
@@ -43,6 +44,13 @@ class Osf(LinearAdapter):
         from peft import OSFConfig
 
         return OSFConfig(rank_pattern={t.path: min(t.d_in, t.d_out) - component.size for t in targets})
+
+    def sizes(self, shape: ModelShape) -> Sequence[int]:
+        """Below the narrowest module: at least one singular direction of its weight has to stay."""
+        return powers_of_two(min(self.highest, narrowest(shape) - 1))
+
+    def problem(self, component: Component, shape: ModelShape) -> str | None:
+        return below_narrowest(component.size, self.targets(component, shape))
 
     def changes_base(self, component: Component) -> bool:
         return True

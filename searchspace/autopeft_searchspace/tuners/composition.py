@@ -119,9 +119,10 @@ class ComposedLayer(nn.Module, BaseTunerLayer):
                 part.freeze()
 
     def unload_and_optionally_merge_module(self, merge: bool, safe_merge: bool, adapter_names: list[str] | None) -> nn.Module:
-        """The module itself again, and everything inside it (an attention module holds linear ones)."""
-        for name, inner in list(self.base_layer.named_modules()):
-            if isinstance(inner, ComposedLayer):
+        """The module itself again, and everything inside it (a block holds attention modules, and they linear ones)."""
+        composed = [(name, inner) for name, inner in self.base_layer.named_modules() if isinstance(inner, ComposedLayer)]
+        for name, inner in composed:
+            if not any(name.startswith(f"{outer}.") for outer, _ in composed):  # what is deeper is unloaded with its outer one
                 parent, _, leaf = name.rpartition(".")
                 unloaded = inner.unload_and_optionally_merge_module(merge, safe_merge, adapter_names)
                 setattr(self.base_layer.get_submodule(parent), leaf, unloaded)

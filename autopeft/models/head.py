@@ -91,7 +91,7 @@ class TaskModel(nn.Module):
             num_beams=1,
             repetition_penalty=1.0,
             no_repeat_ngram_size=0,
-            use_cache=True,
+            use_cache=all(getattr(module, "takes_cache", True) for module in self.backbone.modules()),
             pad_token_id=self.pad_id,
             eos_token_id=self.tokenizer.eos_token_id,
         )

@@ -70,7 +70,7 @@ def _doubtful(summary: Summary) -> str:
     if not doubtful and not could:
         return "On the confirm split each of them is more likely on the front than not. "
     return (
-        f"Measured on the confirm split, {doubtful} of them are more likely off the front than on it, "
+        f"Measured on the confirm split, {doubtful} of them {'is' if doubtful == 1 else 'are'} more likely off the front than on it, "
         f"and {could} of the others more likely on it. "
     )
 

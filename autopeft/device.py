@@ -20,7 +20,7 @@ MOST_WORKERS = 4
 """On a CPU; more at once would leave the sampler little to learn from between them."""
 WORKER_BYTES, BYTES_PER_PARAMETER = 1_500_000_000, 24
 """Memory of a worker by itself, and for each weight of the base model: the weight and room for what training adds."""
-FUSED_BF16_LENGTH = 128
+PLAIN_ATTENTION_LENGTH = 128
 """Tokens up to which attention in plain operators is preferred in bf16 on a CPU."""
 
 
@@ -80,7 +80,7 @@ def find_attention(device_type: str, precision: str, max_length: int) -> str:
     against 19 ms at 64 tokens (one thread of a Xeon with AMX). In fp32 it is the other way round. Plain
     operators keep all attention weights, so that long examples would need too much memory.
     """
-    plain = device_type == "cpu" and precision == "bf16" and max_length <= FUSED_BF16_LENGTH
+    plain = device_type == "cpu" and precision == "bf16" and max_length <= PLAIN_ATTENTION_LENGTH
     return "eager" if plain else "sdpa"
 
 

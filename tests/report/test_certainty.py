@@ -42,7 +42,7 @@ def test_a_lucky_trial_on_the_search_split_is_not_taken_at_its_word() -> None:
     summary = summarise(record)
     assert [row.number for row in summary.front] == [0, 1]
     assert summary.probability[1] < 0.01
-    assert "1 of them are more likely off the front" in str(_trade_offs(record))
+    assert "1 of them is more likely off the front" in str(_trade_offs(record))
 
 
 def _trade_offs(record: StudyRecord) -> str:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from autopeft.spec import DIRECTIONS, StudySpec
+from autopeft.spec import COUNTS, DIRECTIONS, StudySpec
 from autopeft.trial import Curve, Measurement, Origin, Trial, TrialState
 from autopeft_searchspace.space import Space, trainable_parameters
 
@@ -144,7 +144,9 @@ def study_axes(spec: StudySpec, space: Space, trials: Sequence[Trial], full_memo
         return None
     axes = []
     for objective in spec.objectives:
-        if objective.name == "trainable_parameters":
+        if objective.name == "base_parameters":
+            axes.append(Axis(objective.name, 2.0 * space.shape.total_parameters, 0.0))
+        elif objective.name in COUNTS:
             floor = float(smallest_adapter(space))
             axes.append(Axis(objective.name, float(space.shape.total_parameters), floor, floor))
         elif objective.name == "peak_memory_bytes":

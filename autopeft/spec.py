@@ -30,11 +30,19 @@ DIRECTIONS: dict[str, Literal["maximize", "minimize"]] = {
     "exact_match": "maximize",
     "trainable_parameters": "minimize",
     "peak_memory_bytes": "minimize",
+    "mean_trained_parameters": "minimize",
+    "base_parameters": "minimize",
 }
-COMPUTED = ("trainable_parameters", "peak_memory_bytes")
-"""Objectives known before training."""
+USUAL = ("trainable_parameters", "peak_memory_bytes")
+"""Objectives beside quality where a spec names none."""
 
-UNITS = {"trainable_parameters": "parameters", "peak_memory_bytes": "bytes", "token_nll": "nats"}
+COMPUTED = (*USUAL, "mean_trained_parameters", "base_parameters")
+"""Objectives known before training. The last two tell layer strategies apart."""
+
+COUNTS = ("trainable_parameters", "mean_trained_parameters", "base_parameters")
+"""Of these, numbers of weights."""
+
+UNITS = {**dict.fromkeys(COUNTS, "parameters"), "peak_memory_bytes": "bytes", "token_nll": "nats"}
 
 
 PROBE = "probe"
@@ -210,7 +218,7 @@ class StudySpec(Part):
     @model_validator(mode="after")
     def _objectives(self) -> StudySpec:
         if not self.objectives:
-            default = (self.task.metric, *COMPUTED)
+            default = (self.task.metric, *USUAL)
             object.__setattr__(self, "objectives", tuple(ObjectiveSpec(name=n, direction=DIRECTIONS[n]) for n in default))
         names = tuple(o.name for o in self.objectives)
         allowed = (self.task.metric, *COMPUTED)

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from autopeft.layerwise.structure import groups
 from autopeft_searchspace.shape import ModelShape
 
 
@@ -22,7 +21,7 @@ class Masks(nn.Module):
 
     def __init__(self, base: Any, shape: ModelShape) -> None:
         super().__init__()
-        number = groups(base, shape)
+        number = shape.key_value_heads
         like = next(base.parameters())
         self.heads = nn.ParameterList([torch.ones(number, device=like.device) for _ in range(shape.layers)])
         self.units = nn.ParameterList([torch.ones(m.d_in, device=like.device) for m in shape.modules["ff_out"]])

@@ -30,7 +30,7 @@ UNITS = ("ff_in", "ff_gate")
 
 @dataclass(frozen=True)
 class Pruning:
-    """heads: layer -> groups that stay, of `groups(shape)`. units: layer -> feed-forward units that stay."""
+    """heads: layer -> key/value heads that stay, with their queries. units: layer -> feed-forward units that stay."""
 
     heads: Mapping[int, tuple[int, ...]]
     units: Mapping[int, tuple[int, ...]]
@@ -38,11 +38,6 @@ class Pruning:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Pruning:
         return cls(*({int(layer): tuple(kept) for layer, kept in data[part].items()} for part in ("heads", "units")))
-
-
-def groups(model: Any, shape: ModelShape) -> int:
-    """Key/value heads of a layer: what is pruned at once. Equal to the attention heads where none are shared."""
-    return int(getattr(model.config, "num_key_value_heads", None) or model.config.num_attention_heads)
 
 
 def columns_of(kept: Sequence[int], width: int, number: int) -> list[int]:
@@ -68,7 +63,7 @@ class Pruned:
     def __init__(self, base: Any, shape: ModelShape, pruning: Pruning) -> None:
         self._before: list[tuple[nn.Module, str, Any]] = []
         self.handles: list[Any] = []
-        number = groups(base, shape)
+        number = shape.key_value_heads
         for layer, kept in pruning.heads.items():
             self._prune_heads(base, shape, layer, kept, number)
         for layer, kept in pruning.units.items():

@@ -73,6 +73,7 @@ def find_shape(backbone: PreTrainedModel, roles: Mapping[str, str] | None = None
         modules=modules,
         attention_paths=tuple(f"{stack}.{i}.{attention}" for i in range(len(blocks))) if prefixable else (),
         norms=tuple(_norms(block, f"{stack}.{i}") for i, block in enumerate(blocks)),
+        key_value_heads=int(getattr(config, "num_key_value_heads", None) or getattr(config, "num_attention_heads", None) or 0),
     )
 
 

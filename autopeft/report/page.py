@@ -21,6 +21,7 @@ from autopeft.report.charts.replicates import replicates
 from autopeft.report.charts.style import Chart
 from autopeft.report.claims import costs
 from autopeft.report.rows import Row
+from autopeft.report.shares import strategies_table, types_table
 from autopeft.report.summary import Summary
 from autopeft.report.tables import Table, baselines_table, reasons_table, shortened, tests_table
 from autopeft.statistics import Estimate
@@ -50,13 +51,14 @@ def sections(summary: Summary) -> list[Section]:
     )
     doubt = f"Differences in {summary.quality.title} that seeds and the size of the confirm split can explain are no differences."
     patterns = _some(placement(summary), layers(summary), importance(summary), parallel(summary))
+    earned = (*_filled(strategies_table(summary)), *_filled(types_table(summary)))
     defaults, reasons, tests = (_filled(made(summary)) for made in (baselines_table, reasons_table, tests_table))
     made = [
         Section("trade-offs", "Trade-offs", trade_offs, tuple(fronts(summary))),
         Section("baselines", "Known defaults", "Trained with the same recipe, judged on the same confirm split.", (), defaults),
         Section("certainty", "How sure this is", doubt, _some(replicates(summary)), tests),
         Section("progress", "Progress", "Would a larger budget have helped?", _some(hypervolume(summary), within(summary))),
-        Section("patterns", "What works here", "Where the front puts adapters, and which choices decide.", patterns),
+        Section("patterns", "What works here", "Where the front puts adapters, and which choices decide.", patterns, earned),
         Section("learning", "Learning", "How trials learnt, and how far a rung can be trusted.", _some(loss(summary), rungs(summary))),
         Section("costs", "Costs", "What trials used, and why some gave no result.", _some(memory(summary), seconds(summary)), reasons),
     ]
@@ -145,7 +147,7 @@ def _meant(title: str) -> str:
 def _layers(layers: tuple[int, ...], whole: int) -> str:
     if len(layers) == whole:
         return f"all {whole} layers"
-    return f"layer{'s' if len(layers) > 1 else ''} {ranges(layers).replace(',', ', ')} of {whole}"
+    return f"layer{'s' if len(layers) > 1 else ''} {words.joined(ranges(layers).split(','))} of the {whole}"
 
 
 def _device(summary: Summary) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+from autopeft.spec import COUNTS
 from autopeft.statistics import Estimate
 
 MINUS = "−"
@@ -21,6 +22,8 @@ NAMES = {
     "exact_match": "exact match",
     "trainable_parameters": "trainable parameters",
     "peak_memory_bytes": "peak training memory",
+    "mean_trained_parameters": "parameters trained in a step",
+    "base_parameters": "parameters of the base",
 }
 
 
@@ -28,7 +31,12 @@ def name(objective: str) -> str:
     return NAMES.get(objective, objective.replace("_", " "))
 
 
-SHORT = {"trainable_parameters": "parameters", "peak_memory_bytes": "memory"}
+SHORT = {
+    "trainable_parameters": "parameters",
+    "peak_memory_bytes": "memory",
+    "mean_trained_parameters": "trained in a step",
+    "base_parameters": "base",
+}
 
 
 def short(objective: str) -> str:
@@ -42,7 +50,7 @@ def value(objective: str, number: float | None) -> str:
         return "–"
     if objective in IN_PERCENT:
         return f"{100 * number:.1f} %".replace("-", MINUS)
-    if objective == "trainable_parameters":
+    if objective in COUNTS:
         return count(number)
     if objective.endswith("_bytes"):
         return bytes_(number)

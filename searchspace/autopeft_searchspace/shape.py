@@ -55,6 +55,7 @@ class ModelShape:
     attention_paths: the attention module of each layer, where keys and values can be prepended;
         empty where this architecture computes attention in a way that takes no prefix.
     norms: the norms of each layer, in their order.
+    key_value_heads: attention heads of a layer, with grouped queries their groups; 0 where that is not known.
     """
 
     architecture: str
@@ -66,6 +67,7 @@ class ModelShape:
     modules: Mapping[str, tuple[LinearShape, ...]]
     attention_paths: tuple[str, ...] = ()
     norms: tuple[tuple[NormShape, ...], ...] = ()
+    key_value_heads: int = 0
 
     @cached_property
     def roles(self) -> tuple[str, ...]:

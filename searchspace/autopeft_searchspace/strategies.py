@@ -61,6 +61,8 @@ class StrategyType:
             return f"{self.name} trains blocks of the base model in full and takes no adapter" if components else None
         if not components:
             return f"{self.name} chooses among the layers of an adapter, and there is none"
+        if "active" in self.published and len({layer for component in components for layer in component.layers}) < 2:
+            return f"{self.name} chooses among the layers of an adapter, and this one is in a single layer"
         for component in components:
             if self.types and component.type not in self.types:
                 return f"{self.name} works on {', '.join(self.types)}, not on {component.type}"

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from autopeft.layerwise.base_files import save_base
 from autopeft.layerwise.masks import Masks
-from autopeft.layerwise.structure import Pruned, Pruning, groups, load_pruned, save_pruning
+from autopeft.layerwise.structure import Pruned, Pruning, load_pruned, save_pruning
 from autopeft.models.roles import find_shape
 from autopeft_searchspace.build import adapt
 from autopeft_searchspace.configuration import Component, Configuration
@@ -50,7 +50,7 @@ def test_the_pruned_model_is_the_masked_model(architecture: str, tmp_path: Path)
     pruning = Pruning(HEADS[architecture], UNITS)
     masks = Masks(base, shape)
     for layer, kept in pruning.heads.items():
-        masks.heads[layer].data = torch.tensor([float(i in kept) for i in range(groups(base, shape))])
+        masks.heads[layer].data = torch.tensor([float(i in kept) for i in range(shape.key_value_heads)])
     for layer, kept in pruning.units.items():
         masks.units[layer].data = torch.tensor([float(i in kept) for i in range(48)])
     masked = hidden(model)

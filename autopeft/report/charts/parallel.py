@@ -15,6 +15,7 @@ from autopeft.report.charts.style import BLUE, GREY, INK, RED, SOFT, Chart, layo
 from autopeft.report.rows import Row
 from autopeft.report.summary import Summary
 from autopeft.report.tables import Cell, Column, number_cell, table
+from autopeft.spec import COUNTS
 
 DOMINATED = 400
 """Lines of dominated configurations, at most."""
@@ -115,7 +116,7 @@ def _lines(summary: Summary) -> list[Line]:
     made.append(Line("lowest layer", lambda row: float(min(layers(row), default=whole)), lambda v: "none" if v == whole else f"{v:g}"))
     made.append(Line("learning rate", lambda row: row.trial.configuration.learning_rate * 1e6, lambda v: f"{v / 1e6:.2g}", log=True))
     for objective in [*summary.objectives[1:], summary.quality]:
-        made.append(_objective_line(objective.name, log=objective.name == "trainable_parameters"))
+        made.append(_objective_line(objective.name, log=objective.name in COUNTS))
     return made
 
 

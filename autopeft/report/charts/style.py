@@ -12,6 +12,7 @@ from autopeft.report import words
 from autopeft.report.rows import Row
 from autopeft.report.summary import Summary
 from autopeft.report.tables import Table
+from autopeft.spec import COUNTS
 
 BLUE, RED, GREEN, ORANGE, PINK, SKY = "#0072b2", "#d55e00", "#009e73", "#e69f00", "#b8568f", "#56b4e9"
 GREY, INK, SOFT, GRID, PAPER = "#9aa3ae", "#1c2530", "#5b6673", "#e4e8ed", "#ffffff"
@@ -160,7 +161,7 @@ def scale(objective: str, values: Sequence[float | None]) -> Scale:
     stands left of the smallest adapter."""
     known = [v for v in values if v is not None]
     title = words.name(objective)
-    if objective == "trainable_parameters":
+    if objective in COUNTS:
         positive = [v for v in known if v > 0] or [1.0]
         powers = [10.0**k for k in range(13) if min(positive) / 2 < 10.0**k <= max(positive) * 2]
         zero = min(positive) / 2.5 if any(v <= 0 for v in known) else None

@@ -1,0 +1,69 @@
+"""What each adapter type and each layer strategy of a search brought to its front."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from autopeft import front as fronts
+from autopeft.report import words
+from autopeft.report.rows import Row
+from autopeft.report.summary import Summary, study_axes
+from autopeft.report.tables import Cell, Column, Table, table, value_cell
+
+
+def types_table(summary: Summary) -> Table:
+    """A configuration of several types counts under each of them."""
+    return _table(summary, "adapter type", lambda row: row.types)
+
+
+def strategies_table(summary: Summary) -> Table:
+    """Layer strategies against no strategy at all; no rows where none was tried."""
+    return _table(summary, "layer strategy", strategy_of)
+
+
+def strategy_of(row: Row) -> tuple[str, ...]:
+    """Nothing for the head alone, which has no layers to choose from."""
+    strategy = row.trial.configuration.strategy
+    if strategy:
+        return (strategy.name,)
+    return ("none",) if row.trial.configuration.components else ()
+
+
+def _table(summary: Summary, title: str, groups_of: Callable[[Row], tuple[str, ...]]) -> Table:
+    groups: dict[str, list[Row]] = {}
+    for row in summary.complete:
+        for name in groups_of(row):
+            groups.setdefault(name, []).append(row)
+    record, axes = summary.record, study_axes(summary.record)
+    kept, values = fronts.objective_values(record.trials, record.spec)
+    whole = axes.hypervolume(values) if axes else 0.0
+    made = []
+    for name, rows in groups.items() if len(groups) > 1 and axes else ():
+        numbers = {row.number for row in rows}
+        without = axes.hypervolume(values[[t.number not in numbers for t in kept]]) if axes else 0.0
+        made.append((1 - without / whole if whole else 0.0, name, rows))
+    columns = [
+        Column(title),
+        Column("complete trials", numeric=True),
+        Column("on the front", numeric=True),
+        Column("expected on it", numeric=True),
+        *(Column(f"best of at most {words.count(size)} parameters", numeric=True) for size in fronts.SIZES),
+        Column("hypervolume lost without", numeric=True),
+    ]
+    cells = []
+    for lost, name, rows in sorted(made, key=lambda item: (-item[0], item[1])):
+        best = fronts.quality_within([row.trial for row in rows], record.spec)
+        expected = sum(summary.probability.get(row.number, 0.0) for row in rows)
+        front = sum(row.on_front for row in rows)
+        cells.append(
+            [
+                Cell(name),
+                Cell(str(len(rows)), len(rows)),
+                Cell(str(front), front),
+                Cell(f"{expected:.1f}", expected),
+                *(value_cell(summary.quality.name, best[str(size)]) for size in fronts.SIZES),
+                Cell(f"{100 * lost:.1f} %", lost),
+            ]
+        )
+    said = f"What each {title} brought: trials, how many are on the front and how many can be expected there on the confirm split"
+    return table(f"{said}; best {summary.quality.title} on the search split by size", columns, cells)

@@ -22,6 +22,7 @@ from autopeft.spec import StudySpec
 from autopeft.storage import engine_arguments
 from autopeft.trial import Trial, TrialState
 from autopeft_searchspace.configuration import Value
+from autopeft_searchspace.dims import Dimension
 from autopeft_searchspace.space import OutsideSpace, Space
 
 STATES = {
@@ -102,15 +103,15 @@ def parameters(trial: Trial, space: Space) -> tuple[dict[str, Value], dict[str, 
         values = space.values(trial.configuration)
     except OutsideSpace:
         return {}, {}
-    distributions: dict[str, BaseDistribution] = {}
-    for name in values:
-        dimension = space.by_name[name]
-        numbers = [v for v in dimension.values if isinstance(v, float)]
-        if len(numbers) > 1:
-            distributions[name] = FloatDistribution(min(numbers), max(numbers), log=dimension.log)
-        else:
-            distributions[name] = CategoricalDistribution(dimension.values)
-    return values, distributions
+    return values, {name: distribution(space.by_name[name]) for name in values}
+
+
+def distribution(dimension: Dimension) -> BaseDistribution:
+    """A dimension as Optuna knows it: floats are a range, all else are choices."""
+    numbers = [v for v in dimension.values if isinstance(v, float)]
+    if len(numbers) > 1:
+        return FloatDistribution(min(numbers), max(numbers), log=dimension.log)
+    return CategoricalDistribution(dimension.values)
 
 
 def _attributes(trial: Trial, quality: str) -> dict[str, Any]:

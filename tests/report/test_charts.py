@@ -139,13 +139,19 @@ def test_importance_finds_what_decides_a_maximised_quality(summary: Summary) -> 
     found = importances(summarise(replace(summary.record, trials=tuple(trials))))
     assert next(iter(found["accuracy"].shares)) == "learning_rate"
     assert found["accuracy"].shares["learning_rate"] > 0.5
-    assert found["trainable_parameters"].shares["learning_rate"] < 0.2
+    assert "learning_rate" not in found["trainable_parameters"].shares | found["peak_memory_bytes"].shares
     assert all(sum(made.shares.values()) == pytest.approx(1) for made in found.values())
 
 
-def test_importance_of_what_is_computed_counts_trials_of_every_state(summary: Summary) -> None:
+def test_importance_of_memory_counts_trials_of_every_state(summary: Summary) -> None:
     found = importances(summary)
-    assert found["accuracy"].trials <= len(summary.complete) < found["trainable_parameters"].trials <= len(summary.rows)
+    assert found["accuracy"].trials <= len(summary.complete) < found["peak_memory_bytes"].trials <= len(summary.rows)
+
+
+def test_importance_for_parameters_does_not_depend_on_what_a_search_chose(summary: Summary) -> None:
+    few = summarise(replace(summary.record, trials=summary.record.trials[:30]))
+    found = importances(summary)["trainable_parameters"]
+    assert importances(few)["trainable_parameters"] == found
 
 
 def test_importance_needs_trials() -> None:

@@ -1,6 +1,7 @@
 """A trained adapter on disk: what peft saves, the task head beside it, and how to use them.
 
 base_model/                                      the base model, where training changed that (LISA, Light-PEFT)
+for_full_base/                                   after Light-PEFT: the adapter for the base as it was
 adapter_config.json, adapter_model.safetensors   as peft writes them (none for head only)
 head.safetensors, head.json                      the task head (none for causal language models)
 configuration.json                               for `autopeft.apply`
@@ -41,7 +42,7 @@ def save_adapter(model: TaskModel, configuration: Configuration, folder: Path, s
         stored = (partial / "adapter_model.safetensors").stat().st_size
     model.save_head(partial)
     if strategy:
-        strategy.save(partial / FOLDER)
+        strategy.save(partial)
         stored += sum(file.stat().st_size for file in (partial / FOLDER).glob("*.safetensors"))
     (partial / "configuration.json").write_text(json.dumps(configuration.to_json(), indent=1), encoding="utf-8")
     (partial / "README.md").write_text(_readme(model, configuration), encoding="utf-8")

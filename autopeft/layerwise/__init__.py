@@ -56,7 +56,8 @@ class LayerStrategy(Strategy):
         """What is to be told of a finished run."""
 
     def save(self, folder: Path) -> None:
-        """Write the base model where training changed it; nothing where it is as it was."""
+        """Into the folder of the trained adapter write the base model where training changed it; nothing where it
+        is as it was."""
         return None
 
     def undo(self) -> None:

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from autopeft import updates
 from autopeft.layerwise import LayerStrategy, register
-from autopeft.layerwise.base_files import save_base
+from autopeft.layerwise.base_files import FOLDER, save_base
 from autopeft.layerwise.drawing import layer_of
 from autopeft.layerwise.masks import Masks
+from autopeft.layerwise.padding import save_padded
 from autopeft.layerwise.ranking import Spot, Watch, find_spots, lowest, second_half
 from autopeft.layerwise.structure import Pruned, Pruning, plain, save_pruning
 from autopeft.training import Run, make_optimizer
@@ -166,9 +167,10 @@ class LightPeft(LayerStrategy):
         return found | {f"{IMPORTANCE}.{layer}": Measurement(_mean(scores)) for layer, scores in sorted(by_layer.items())}
 
     def save(self, folder: Path) -> None:
-        save_base(self.model.backbone, folder)
+        save_base(self.model.backbone, folder / FOLDER)
         if self.pruning is not None:
-            save_pruning(folder, self.pruning)
+            save_pruning(folder / FOLDER, self.pruning)
+            save_padded(folder, self.shape, self.pruning)
 
     def undo(self) -> None:
         self.forget_masks()

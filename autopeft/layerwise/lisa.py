@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from autopeft.layerwise import register
-from autopeft.layerwise.base_files import save_base
+from autopeft.layerwise.base_files import FOLDER, save_base
 from autopeft.layerwise.drawing import Drawing, by_layer, draw
 from autopeft.training import Run
 
@@ -44,7 +44,7 @@ class Lisa(Drawing):
         return draw(self.generator, tuple(self.layers), int(self.settings["layers"]))
 
     def save(self, folder: Path) -> None:
-        save_base(self.backbone, folder)
+        save_base(self.backbone, folder / FOLDER)
 
     def undo(self) -> None:
         self.switch(())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,13 @@ from peft import PeftModel
 from autopeft.errors import SpecError
 from autopeft.execute.workbench import Workbench
 from autopeft.layerwise.light_peft import LightPeft, estimation_steps
+from autopeft.layerwise.padding import padded
 from autopeft.layerwise.ranking import lowest, rank_scores, second_half
-from autopeft.layerwise.structure import load_pruned
+from autopeft.layerwise.structure import PRUNING, Pruning, columns_of, load_pruned
 from autopeft.merged import check_merges
 from autopeft.trial import TrialState
 from autopeft_searchspace.configuration import Component, Configuration
+from autopeft_searchspace.shape import LinearShape, ModelShape
 from autopeft_searchspace.strategies import published
 
 
@@ -90,11 +94,40 @@ def test_what_is_saved_is_the_small_model_with_its_small_adapter(
     made: dict[str, Any] = {}
     exec(code, made)
     torch.testing.assert_close(made["model"](**batch).last_hidden_state, hidden["trained"], rtol=1e-5, atol=1e-6)
+    whole = _without_what_was_pruned(bench, tmp_path / "adapter" / "base_model")
+    plugged = PeftModel.from_pretrained(whole, tmp_path / "adapter" / "for_full_base").eval()
+    torch.testing.assert_close(plugged(**batch).last_hidden_state, hidden["trained"], rtol=1e-5, atol=1e-6)
     assert seen.measurements["kept_parameters"].value < seen.measurements["most_trained_parameters"].value
     assert seen.measurements["base_parameters"].value < bench.shape.total_parameters
     assert {name.split(".")[1] for name in seen.measurements if name.startswith("importance.")} == {"0", "1", "2"}
     assert all(torch.equal(p, before[n]) for n, p in bench.model.backbone.named_parameters())
     assert dict(bench.model.backbone.named_parameters()).keys() == before.keys()
+
+
+def _without_what_was_pruned(bench: Workbench, pruned: Path) -> Any:
+    """The full base, where nothing reads the heads and units that were pruned."""
+    whole = copy.deepcopy(bench.model.backbone)
+    kept = Pruning.from_json(json.loads((pruned / PRUNING).read_text("utf-8")))
+    for layer in range(bench.shape.layers):
+        heads = columns_of(kept.heads[layer], bench.shape.width, bench.shape.key_value_heads)
+        for role, stay in (("o", heads), ("ff_out", kept.units[layer])):
+            weight = whole.base_model.get_submodule(bench.shape.modules[role][layer].path).weight.data
+            weight[:, [i for i in range(weight.shape[1]) if i not in stay]] = 0
+    return whole
+
+
+def test_padding_follows_an_example_worked_by_hand() -> None:
+    """Two heads of two features, the first pruned; of three units the second: rows of B of q, columns of A of ff_out."""
+    modules = {role: (LinearShape(f"l.0.{role}", 4, 4),) for role in ("q", "k", "v", "o")}
+    modules |= {"ff_in": (LinearShape("l.0.ff_in", 4, 3),), "ff_out": (LinearShape("l.0.ff_out", 3, 4),)}
+    shape = ModelShape("bert", "encoder", 4, 1, 4, 100, modules, key_value_heads=2)
+    state = {
+        "base_model.model.l.0.q.lora_A.weight": torch.ones(1, 4),
+        "base_model.model.l.0.q.lora_B.weight": torch.tensor([[1.0], [2.0]]),
+        "base_model.model.l.0.ff_out.lora_A.weight": torch.tensor([[3.0, 4.0]]),
+    }
+    found = padded(state, shape, Pruning({0: (1,)}, {0: (0, 2)}))
+    assert [tensor.tolist() for tensor in found.values()] == [[[1, 1, 1, 1]], [[0], [0], [1], [2]], [[3, 0, 4]]]
 
 
 def test_other_adapter_types_are_refused_with_the_reason(bench: Workbench) -> None:

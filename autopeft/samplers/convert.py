@@ -98,6 +98,10 @@ class SpaceDomain(Domain):
     def key(self, item: Configuration) -> str:
         return item.key
 
+    def kind(self, point: Point) -> tuple[Any, ...]:
+        """The adapter types that are on."""
+        return tuple(name for name in self._sizes if point[name])
+
     def to_params(self, point: Point) -> dict[str, Any]:
         return values_to_params(self.space, point)
 

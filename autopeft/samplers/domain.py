@@ -88,6 +88,10 @@ class Domain:
         except (ValueError, TypeError):
             return False
 
+    def kind(self, point: Point) -> tuple[Any, ...]:
+        """Equal for points with the same active dimensions and the same choice in every category of three or more."""
+        return tuple(value if self.coordinates[name].width > 1 else name for name, value in point.items())
+
     # drawing and changing
 
     def complete(self, point: Mapping[str, Any], rng: np.random.Generator) -> Point:

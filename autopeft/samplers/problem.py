@@ -76,7 +76,7 @@ class Problem:
         """Fit the surrogate and cut the known objectives into cells, once per path."""
         groups = self._domain.groups()
         groups += range(max(groups) + 1, max(groups) + 1 + len(self._columns))
-        fit = surrogate(name, groups, self._domain.size_feature(), int(self._rng.integers(2**31)))
+        fit = surrogate(name, groups, self._size_feature(), int(self._rng.integers(2**31)))
         self._paths = {i: self._draw(fit, i) for i in self._uncertain}
         known = {i: self._known_base(i) for i in self._known}
         for s in range(PATHS if self._uncertain else 1):
@@ -164,5 +164,10 @@ class Problem:
         return self._features(points, items, computed)
 
     def _features(self, points: Sequence[Point], items: Sequence[Any], computed: Mapping[int, Floats]) -> Floats:
-        """The domain's encoding; where it derives nothing, known objectives are features too."""
-        return np.column_stack([self._domain.encode(points, items), *(np.clip(computed[i], -1.0, 2.0) for i in self._columns)])
+        """The domain's encoding; where it derives nothing, known objectives are features too, as costs."""
+        return np.column_stack([self._domain.encode(points, items), *(1 - np.clip(computed[i], -1.0, 2.0) for i in self._columns)])
+
+    def _size_feature(self) -> int | None:
+        """The feature that says how much a point can change: the first known cost, where the domain names none."""
+        costs = [k for k, i in enumerate(self._columns) if self._axes.axes[i].best < self._axes.axes[i].worst]
+        return len(self._domain.groups()) + costs[0] if costs else self._domain.size_feature()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,8 +18,8 @@ POOL = 64
 def farthest(
     domain: Domain, points: Sequence[Point], items: Sequence[Any], taken: Sequence[Any], known: Mapping[Any, Callable[[Any], float]]
 ) -> int:
-    """Which of `points` is farthest from the nearest of the points `taken`, in the encoding and in the ranks
-    of what is known, each of which weighs as much as all dimensions together."""
+    """Which of `points`, of the kinds that were `taken` least often, is farthest from the nearest of the points `taken`,
+    in the encoding and in the ranks of what is known, each of which weighs as much as all dimensions together."""
     every, every_items = [*points, *taken], [*items, *(domain.item(p) for p in taken)]
     X = domain.encode(every, every_items) * group_weights(domain.groups())
     parts = [X / max(1.0, len(set(domain.groups()))) ** 0.5, *(_ranks([f(item) for item in every_items]) for f in known.values())]
@@ -26,7 +27,10 @@ def farthest(
     mine, theirs = features[: len(points)], features[len(points) :]
     if not len(theirs):
         return 0
-    return int(np.argmax(((mine[:, None] - theirs[None]) ** 2).sum(-1).min(1)))
+    often = Counter(domain.kind(p) for p in taken)
+    counts = np.array([often[domain.kind(p)] for p in points])
+    distance = ((mine[:, None] - theirs[None]) ** 2).sum(-1).min(1)
+    return int(np.argmax(np.where(counts == counts.min(), distance, -1.0)))
 
 
 def _ranks(values: Sequence[float]) -> Floats:

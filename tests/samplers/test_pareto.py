@@ -122,6 +122,14 @@ def test_small_space_is_exhausted_exactly() -> None:
         made.ask(distributions)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_the_first_trials_take_every_kind_in_turn(seed: int) -> None:
+    made = study(seed=seed, startup=6)
+    made.optimize(objective, n_trials=6)
+    types = [t.params["type"] for t in made.trials]
+    assert set(types[:3]) == set(types[3:]) == {"lora", "prefix", "none"}
+
+
 def test_forbidden_configurations_are_never_proposed() -> None:
     made = study(allowed=lambda p: size(p) <= 40)
     made.optimize(objective, n_trials=12)

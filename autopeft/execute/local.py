@@ -21,6 +21,7 @@ from typing import Any
 
 import autopeft.errors
 from autopeft.errors import AutopeftError
+from autopeft.execute.deaths import Deaths
 from autopeft.execute.executor import Ended, Event, Rung, Step
 from autopeft.spec import StudySpec
 from autopeft.trial import Observation, TrialSpec, TrialState
@@ -64,6 +65,7 @@ class LocalExecutor:
         self.silence_seconds = float("inf")
         self._workers: list[_Worker] = []
         self._threads: int | None = None
+        self._deaths = Deaths()
 
     def start(self, threads: int | None, *, calibrate: bool) -> dict[str, Any]:
         """Start all workers; returns what the first one found out (`Workbench.prepare`).
@@ -188,7 +190,7 @@ class LocalExecutor:
             except queue.Empty:
                 break
             if line is None:
-                yield from self._died(worker, *_cause_of_death(worker.process))
+                yield from self._died(worker, *self._deaths.cause(worker.process.wait()))
                 return
             worker.last_sign = time.monotonic()
             event = json.loads(line)
@@ -256,12 +258,3 @@ def _read(process: subprocess.Popen[str], lines: queue.Queue[str | None]) -> Non
         for line in process.stdout:
             lines.put(line)
     lines.put(None)
-
-
-def _cause_of_death(process: subprocess.Popen[str]) -> tuple[TrialState, str]:
-    code = process.wait()
-    if code == -signal.SIGKILL:
-        return TrialState.INFEASIBLE, "worker killed by signal 9, which is how systems end a process that is out of memory"
-    if code < 0:
-        return TrialState.FAILED, f"worker died of signal {-code} ({signal.Signals(-code).name})"
-    return TrialState.FAILED, f"worker ended with exit code {code}"

@@ -103,7 +103,7 @@ def test_a_configuration_that_cannot_be_built_fails_alone(executor: LocalExecuto
 @pytest.mark.parametrize(
     ("how", "state", "reason"),
     [
-        (signal.SIGKILL, TrialState.INFEASIBLE, "out of memory"),
+        (signal.SIGKILL, TrialState.FAILED, "signal 9, not for lack of memory"),
         (signal.SIGSEGV, TrialState.FAILED, "SIGSEGV"),
         (signal.SIGSTOP, TrialState.FAILED, "no sign of life"),
     ],

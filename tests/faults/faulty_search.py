@@ -1,4 +1,4 @@
-"""`autopeft search` whose workers have faults, and which takes eight seconds of silence for a hang.
+"""`autopeft search` whose workers have faults, and which takes twenty seconds of silence for a hang.
 
 python faulty_search.py FAULT[,FAULT ...] SPEC --study STUDY ...
 """
@@ -12,7 +12,7 @@ from autopeft import coordinator
 from autopeft.cli import main
 from autopeft.execute import local
 
-SILENT_SECONDS = 8.0
+SILENT_SECONDS = 20.0
 
 if __name__ == "__main__":
     local.WORKER = (sys.executable, str(Path(__file__).with_name("faulty_worker.py")), sys.argv.pop(1))

@@ -3,6 +3,7 @@
     python faulty_worker.py FAULT[,FAULT ...]
 
 memory    tensors are made until an allocation fails, under a limit on the address space
+greed     tensors are made until the system kills the process, in a control group with a limit
 segfault  the null pointer is read
 hang      nothing happens any more
 nan       the loss is not a number
@@ -24,6 +25,13 @@ import torch
 from autopeft.execute import workbench, worker
 
 ROOM_BYTES = 2**29
+MOST_KEPT_BYTES = 2**26
+KEPT = "memory was kept"
+"""Written to the log where the process holds more after a trial with a fault than before."""
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def allocate(loss: torch.Tensor) -> torch.Tensor:
@@ -36,6 +44,12 @@ def allocate(loss: torch.Tensor) -> torch.Tensor:
             held.append(torch.ones(2**22))
     finally:
         resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def take_all(loss: torch.Tensor) -> torch.Tensor:
+    held = []
+    while True:
+        held.append(torch.ones(2**22))
 
 
 def read_null(loss: torch.Tensor) -> torch.Tensor:
@@ -52,7 +66,14 @@ def stumble(loss: torch.Tensor) -> torch.Tensor:
     raise LookupError("nobody expected this")
 
 
-FAULTS = {"memory": allocate, "segfault": read_null, "hang": hang, "nan": lambda loss: loss * float("nan"), "error": stumble}
+FAULTS = {
+    "memory": allocate,
+    "greed": take_all,
+    "segfault": read_null,
+    "hang": hang,
+    "nan": lambda loss: loss * float("nan"),
+    "error": stumble,
+}
 
 
 def main() -> None:
@@ -63,7 +84,11 @@ def main() -> None:
     def run(self: Any, trial: Any, *more: Any, **named: Any) -> Any:
         nonlocal chosen
         chosen = FAULTS[names[trial.number // 2 % len(names)]] if trial.number % 2 else None
-        return plain_run(self, trial, *more, **named)
+        before = resident_bytes()
+        outcome = plain_run(self, trial, *more, **named)
+        if chosen and resident_bytes() - before > MOST_KEPT_BYTES:
+            print(KEPT, resident_bytes() - before, file=sys.stderr)
+        return outcome
 
     def loss(self: Any, indices: Any) -> torch.Tensor:
         found = plain_loss(self, indices)

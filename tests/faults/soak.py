@@ -59,6 +59,7 @@ class Watch(Quiet):
         super().ended(trial, record)
         self._since = time.monotonic()
         self.own.append(_held(os.getpid()))
+        print(f"trial {trial.number}: coordinator {self.own[-1]}, suggestion {self.waits[-1:]} s", file=sys.stderr, flush=True)
         for process in _children(os.getpid()):
             self.workers.setdefault(process, []).append(_held(process))
 

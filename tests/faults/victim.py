@@ -10,15 +10,18 @@ import sys
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+from faulty_worker import KEPT
 from tiny_study import command, environment, is_sound, tiny_spec
 
 from autopeft import storage
 from autopeft.errors import AutopeftError
+from autopeft.execute import LOG
 from autopeft.record import read
 from autopeft.trial import Trial, TrialState
 
@@ -32,6 +35,7 @@ class Damage:
     lost: trials that had ended and are gone or changed. running: left RUNNING after the last resumption.
     repeated: trials of a configuration that was tried before. overrun: trials beyond the budget.
     unsound: databases that fail SQLite's integrity check. left: processes that outlive the search.
+    kept: trials after which their worker held more memory than before (`faulty_worker`).
     wrong: ends of a search, or reasons of a trial, other than those that are promised.
     """
 
@@ -42,6 +46,7 @@ class Damage:
     overrun: int = 0
     unsound: int = 0
     left: int = 0
+    kept: int = 0
     wrong: int = 0
 
     @property
@@ -68,17 +73,22 @@ class Victim:
         self._mark = uuid.uuid4().hex
         self._known: dict[int, Trial] = {}
 
-    def start(self, *more: str, faults: str = "") -> subprocess.Popen[bytes]:
-        """A search in the background. faults: of its workers (`faulty_worker`)."""
+    def start(
+        self, *more: str, faults: str = "", group: Path | None = None, variables: Mapping[str, str] = MappingProxyType({})
+    ) -> subprocess.Popen[bytes]:
+        """A search in the background. faults: of its workers (`faulty_worker`). group: control group that it is put into.
+        variables: of its environment."""
         given = command(self.spec, self.study, *more)
         if faults:
             given = [sys.executable, str(Path(__file__).with_name("faulty_search.py")), faults, *given[given.index("search") + 1 :]]
+        if group:
+            given = ["sh", "-c", 'echo $$ > "$0"/cgroup.procs && exec "$@"', str(group), *given]
         with self.log.open("ab") as log:
-            return subprocess.Popen(given, env=environment(VICTIM=self._mark), stdout=log, stderr=log, start_new_session=True)
+            return subprocess.Popen(given, env=environment(VICTIM=self._mark, **variables), stdout=log, stderr=log, start_new_session=True)
 
-    def run(self, *more: str, faults: str = "") -> int:
+    def run(self, *more: str, faults: str = "", group: Path | None = None) -> int:
         """Search to the end; the exit code."""
-        return self.start(*more, faults=faults).wait(PATIENCE_SECONDS)
+        return self.start(*more, faults=faults, group=group).wait(PATIENCE_SECONDS)
 
     def trials(self) -> tuple[Trial, ...]:
         """What the study holds now; nothing where it is not made yet."""
@@ -145,6 +155,7 @@ class Victim:
         self.expect(self.run("--budget", f"{trials}trials") == 0)
         self.look()
         now = self.trials()
+        self.damage.kept += (self.study / LOG).read_text("utf-8").count(KEPT)
         self.damage.running += sum(not t.state.finished for t in now)
         self.damage.overrun += max(0, len(now) - trials)
         self.damage.wrong += max(0, trials - len(now))

@@ -22,7 +22,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
-from autopeft import files, front, promotion, report, storage, study_folder
+from autopeft import front, promotion, recorded, report, storage, study_folder
 from autopeft.baselines import REFERENCE
 from autopeft.budget import Budget
 from autopeft.checks import require_study
@@ -36,7 +36,6 @@ from autopeft.objectives import predicted
 from autopeft.plan import Limits, find_limits, find_rungs, find_total_steps
 from autopeft.proposals import Proposals, initial_trials
 from autopeft.record import SPEC, StudyRecord, from_ledger
-from autopeft.recorded import ENVIRONMENT, OBSERVATIONS, write_csv
 from autopeft.samplers.suggest import SpaceExhausted
 from autopeft.spec import StudySpec
 from autopeft.spec_file import dump_spec, relocate
@@ -340,8 +339,7 @@ class _Coordinator:
         for trial in record.trials:
             if trial.number not in keep:
                 shutil.rmtree(self._adapter_folder(trial.number).parent, ignore_errors=True)
-        files.write_json(self.study / ENVIRONMENT, dict(record.environment))
-        files.write_text(self.study / OBSERVATIONS, write_csv(record.trials))
+        recorded.write(self.study, record.environment, record.trials)
         if record.complete:
             annotate(self.view.study, record)
             report.write(record, self.study / study_folder.REPORT)

@@ -20,10 +20,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from autopeft import storage
 from autopeft.errors import AutopeftError
+from autopeft.study_format import FORMAT, check_format
 from autopeft.trial import Observation, Origin, Trial, TrialState
 from autopeft_searchspace.configuration import Configuration
-
-FORMAT = 1
 
 
 class Json(sql.TypeDecorator[Any]):
@@ -90,12 +89,11 @@ class Ledger:
             self._create()
         elif not sql.inspect(self._engine).has_table(_facts.name):
             raise AutopeftError(f"study {folder} was made but never started; run `autopeft search` on it")
-        if (found := self.fact("format")) != FORMAT:
+        try:
+            check_format(self.fact("format"), self.fact("environment"), folder)
+        except AutopeftError:
             self.close()
-            raise AutopeftError(
-                f"study {folder} has format {found}, this version of autopeft reads format {FORMAT}: use the version that made it "
-                "(environment.json names it), or start again in another folder with --study"
-            )
+            raise
 
     def _create(self) -> None:
         if self._engine.dialect.name == "sqlite":

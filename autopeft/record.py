@@ -20,6 +20,7 @@ from autopeft.ledger import Ledger
 from autopeft.recorded import ENVIRONMENT, OBSERVATIONS, read_csv
 from autopeft.spec import StudySpec
 from autopeft.spec_file import read_spec
+from autopeft.study_format import FIRST_FORMAT, check_format
 from autopeft.tested import TrialTest, read_tests
 from autopeft.trial import Origin, Trial, TrialState
 from autopeft_searchspace.shape import ModelShape
@@ -84,6 +85,7 @@ def read(folder: Path) -> StudyRecord:
         raise AutopeftError(f"{folder} holds no study: neither {storage.DATABASE} nor {OBSERVATIONS} is there")
     spec, _ = read_spec(folder / SPEC, environ={})
     environment = _parsed(folder / ENVIRONMENT, json.loads)
+    _parsed(folder / ENVIRONMENT, lambda _: check_format(environment.get("format", FIRST_FORMAT), environment, folder))
     shape = _parsed(folder / ENVIRONMENT, lambda _: ModelShape.from_json(environment["shape"]))
     return StudyRecord(folder, spec, shape, environment, _parsed(folder / OBSERVATIONS, read_csv), read_tests(folder))
 

@@ -11,8 +11,12 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
+from autopeft import files
+from autopeft.study_format import FORMAT
 from autopeft.trial import Measurement, Observation, Origin, Trial, TrialState
 from autopeft_searchspace.configuration import Configuration
 
@@ -21,6 +25,12 @@ ENVIRONMENT = "environment.json"
 
 TRIAL_COLUMNS = ("number", "origin", "label", "state", "in_words", "reason", "note", "seconds", "started", "configuration", "computed")
 OBSERVATION_COLUMNS = ("seed", "step", "total_steps", "recipe", "curve")
+
+
+def write(folder: Path, environment: Mapping[str, Any], trials: Sequence[Trial]) -> None:
+    """Both files; the format stands in `environment.json`, and one without is of the first format."""
+    files.write_json(folder / ENVIRONMENT, {**environment, "format": FORMAT})
+    files.write_text(folder / OBSERVATIONS, write_csv(trials))
 
 
 def write_csv(trials: Sequence[Trial]) -> str:

@@ -7,14 +7,12 @@ from typing import Any
 
 import synthetic
 
-from autopeft import files
-from autopeft.recorded import ENVIRONMENT, OBSERVATIONS, write_csv
+from autopeft import recorded
 from autopeft.spec_file import dump_spec
 
 
 def write_study(folder: Path, **settings: Any) -> Path:
     record = synthetic.record(**settings)
     dump_spec(record.spec, folder / "study.yaml", folder)
-    files.write_text(folder / OBSERVATIONS, write_csv(record.trials))
-    files.write_json(folder / ENVIRONMENT, {**record.environment, "shape": record.shape.to_json()})
+    recorded.write(folder, {**record.environment, "shape": record.shape.to_json()}, record.trials)
     return folder

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = {"autopeft": ROOT, "autopeft_searchspace": ROOT / "searchspace", "autopeft_kernels": ROOT / "kernels"}
 
 ORDER = (
-    *("errors", "files", "redaction", "statistics"),
+    *("errors", "files", "redaction", "statistics", "study_format"),
     *("spec", "trial", "budget", "marked_yaml", "spec_errors", "spec_file"),
     *("hub", "tables", "data", "first_look", "device", "batches", "updates", "training", "meters"),
     *("models", "tasks", "packing", "objectives", "layerwise", "applying", "adapter_files", "checks"),

@@ -86,13 +86,6 @@ def test_a_configuration_is_entered_once(tmp_path: Path) -> None:
         ledger.add(LORA, Origin.SAMPLER, "", {}, "")
 
 
-def test_a_study_of_another_format_is_refused(tmp_path: Path) -> None:
-    with Ledger(tmp_path) as ledger:
-        ledger.set_fact("format", 99)
-    with pytest.raises(AutopeftError, match="format 99"):
-        Ledger(tmp_path, read_only=True)
-
-
 def test_reading_needs_a_study_and_cannot_write(tmp_path: Path) -> None:
     with pytest.raises(AutopeftError, match="holds no study"):
         Ledger(tmp_path, read_only=True)

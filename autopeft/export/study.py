@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from autopeft import files
+from autopeft import files, recorded
 from autopeft.export import register
 from autopeft.record import SPEC, StudyRecord
-from autopeft.recorded import ENVIRONMENT, OBSERVATIONS, write_csv
 from autopeft.spec_file import dump_spec
 from autopeft.tested import TESTS, read_results
 from autopeft.trial import Trial
@@ -17,8 +16,7 @@ from autopeft.trial import Trial
 def write(record: StudyRecord, trial: Trial, folder: Path) -> None:
     """Every trial is written, since a warm start learns from them all; the README names the picked one."""
     dump_spec(record.spec, folder / SPEC, record.folder)
-    files.write_text(folder / OBSERVATIONS, write_csv(record.trials))
-    files.write_json(folder / ENVIRONMENT, dict(record.environment))
+    recorded.write(folder, record.environment, record.trials)
     if results := read_results(record.folder):
         files.write_json(folder / TESTS, results)
     files.write_text(folder / "README.md", _readme(record, trial))

@@ -2,7 +2,8 @@
 
     python tests/faults/soak.py TRIALS [SAMPLER]
 
-Figures of coordinator and worker count from the tenth trial on, when everything has been imported; one line of JSON.
+Growth counts from trial 30 on, or 10 with sampler random: by then everything has been imported, the sampler's libraries with its
+first model. A line per trial goes to standard error, one of JSON with the figures to standard output.
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ from tiny_study import tiny_spec
 from autopeft.coordinator import search
 from autopeft.spec_file import read_spec
 
-WARM = 10
+WARM = {"pareto": 30, "random": 10}
+"""Trials before growth is counted, by sampler."""
 
 
 @dataclass
 class Soak:
-    """growth in bytes of resident memory, handles: open files more than at the tenth trial. suggestions: from the end of a trial to
-    the start of the next, in seconds; they include the ledger and Optuna's view of it."""
+    """growth in bytes of resident memory, handles: open files more than after warming up. suggestion: from the end of a trial to
+    the start of the next, in CPU seconds of all threads; it includes the ledger and Optuna's view of it."""
 
     trials: int
     coordinator_growth: int
@@ -53,15 +55,16 @@ class Watch(Quiet):
 
     def started(self, trial: Any, record: Any) -> None:
         if self._since:
-            self.waits.append(time.monotonic() - self._since)
+            self.waits.append(time.process_time() - self._since)
 
     def ended(self, trial: Any, record: Any) -> None:
         super().ended(trial, record)
-        self._since = time.monotonic()
+        self._since = time.process_time()
         self.own.append(_held(os.getpid()))
-        print(f"trial {trial.number}: coordinator {self.own[-1]}, suggestion {self.waits[-1:]} s", file=sys.stderr, flush=True)
         for process in _children(os.getpid()):
             self.workers.setdefault(process, []).append(_held(process))
+        workers = {process: held[-1] for process, held in self.workers.items()}
+        print(f"trial {trial.number}: own {self.own[-1]}, workers {workers}, suggestion {self.waits[-1:]}", file=sys.stderr, flush=True)
 
 
 def soak(trials: int, folder: Path, sampler: str = "pareto") -> Soak:
@@ -70,12 +73,12 @@ def soak(trials: int, folder: Path, sampler: str = "pareto") -> Soak:
     spec, home = read_spec(path, environ={})
     watch = Watch()
     record = search(spec, home, folder / "study", watch)
-    worker = max(watch.workers.values(), key=len)
-    first = min(WARM, len(worker) - 1)
+    worker, warm = max(watch.workers.values(), key=len), WARM[sampler]
+    first = min(warm, len(worker) - 1)
     return Soak(
         trials=len(record.trials),
-        coordinator_growth=watch.own[-1][0] - watch.own[WARM][0],
-        coordinator_handles=watch.own[-1][1] - watch.own[WARM][1],
+        coordinator_growth=watch.own[-1][0] - watch.own[warm][0],
+        coordinator_handles=watch.own[-1][1] - watch.own[warm][1],
         worker_growth=worker[-1][0] - worker[first][0],
         worker_handles=worker[-1][1] - worker[first][1],
         workers=len(watch.workers),

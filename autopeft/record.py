@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,6 +27,8 @@ from autopeft.trial import Origin, Trial, TrialState
 from autopeft_searchspace.shape import ModelShape
 
 SPEC = "study.yaml"
+MOST_SAID = 300
+"""Letters of an error that are told of damaged content."""
 
 T = TypeVar("T")
 
@@ -79,7 +82,7 @@ def read(folder: Path) -> StudyRecord:
     if not folder.is_dir():
         raise AutopeftError(f"there is no study folder {folder}")
     if storage.exists(folder):
-        with Ledger(folder, read_only=True) as ledger:
+        with _damage_in_words(folder / storage.DATABASE), Ledger(folder, read_only=True) as ledger:
             return replace(from_ledger(ledger, folder), tests=read_tests(folder))
     if not (folder / OBSERVATIONS).exists():
         raise AutopeftError(f"{folder} holds no study: neither {storage.DATABASE} nor {OBSERVATIONS} is there")
@@ -92,12 +95,20 @@ def read(folder: Path) -> StudyRecord:
 
 def _parsed(path: Path, parse: Callable[[str], T]) -> T:
     """What `parse` makes of a recorded file; AutopeftError where it is missing or damaged."""
+    with _damage_in_words(path):
+        try:
+            return parse(path.read_text("utf-8"))
+        except OSError as error:
+            raise AutopeftError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+@contextmanager
+def _damage_in_words(path: Path) -> Iterator[None]:
+    """AutopeftError for what reading content of a wrong form raises."""
     try:
-        return parse(path.read_text("utf-8"))
-    except OSError as error:
-        raise AutopeftError(f"{path} cannot be read: {error.strerror or error}") from None
+        yield
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError, csv.Error) as error:
-        raise AutopeftError(f"{path} is damaged: {type(error).__name__}: {error}") from error
+        raise AutopeftError(f"{path} is damaged: {type(error).__name__}: {' '.join(str(error).split())[:MOST_SAID]}") from error
 
 
 def from_ledger(ledger: Ledger, folder: Path) -> StudyRecord:

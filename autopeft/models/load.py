@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -173,16 +174,31 @@ def _check_lengths(spec: StudySpec, config: PretrainedConfig, tokenizer: PreTrai
 
 
 def _check_weights(path: str) -> None:
-    """Weights of a folder must be safetensors; pickled ones can run code when they are read."""
-    if not Path(path).is_dir() or next(Path(path).glob("*.safetensors"), None):
+    """Weights of a folder must be safetensors that lie in it; pickled ones can run code when they are read."""
+    folder = Path(path)
+    if not folder.is_dir():
         return
-    pickled = sorted(p.name for p in Path(path).iterdir() if p.suffix in PICKLED)
+    for index in folder.glob("*.safetensors.index.json"):
+        _check_index(index)
+    if next(folder.glob("*.safetensors"), None):
+        return
+    pickled = sorted(p.name for p in folder.iterdir() if p.suffix in PICKLED)
     if pickled:
         raise ModelError(
             f"model folder {path} has only pickled weights ({pickled[0]}), which can run code when read; "
             "convert them where you trust them: AutoModel.from_pretrained(folder).save_pretrained(folder)"
         )
     raise ModelError(f"model folder {path} has no weights (*.safetensors)")
+
+
+def _check_index(index: Path) -> None:
+    """The files that an index of weights names must be safetensors beside it."""
+    try:
+        named = {str(name) for name in json.loads(index.read_text("utf-8"))["weight_map"].values()}
+    except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        raise ModelError(f"{index} is damaged: {type(error).__name__}: {error}") from error
+    if elsewhere := sorted(name for name in named if Path(name).name != name or not name.endswith(".safetensors")):
+        raise ModelError(f"{index} must name .safetensors files of its own folder, it names {elsewhere[0]!r}")
 
 
 def _auto_class(kind: HeadKind) -> Any:

@@ -18,11 +18,10 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from autopeft.execute import workbench, worker
+if TYPE_CHECKING:
+    import torch
 
 ROOM_BYTES = 2**29
 MOST_KEPT_BYTES = 2**26
@@ -35,21 +34,25 @@ def resident_bytes() -> int:
 
 
 def allocate(loss: torch.Tensor) -> torch.Tensor:
+    from torch import ones
+
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     before = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (used + ROOM_BYTES, before[1]))
     try:
         held = []
         while True:
-            held.append(torch.ones(2**22))
+            held.append(ones(2**22))
     finally:
         resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def take_all(loss: torch.Tensor) -> torch.Tensor:
+    from torch import ones
+
     held = []
     while True:
-        held.append(torch.ones(2**22))
+        held.append(ones(2**22))
 
 
 def read_null(loss: torch.Tensor) -> torch.Tensor:
@@ -77,6 +80,8 @@ FAULTS = {
 
 
 def main() -> None:
+    from autopeft.execute import workbench, worker
+
     names = sys.argv[1].split(",")
     plain_run, plain_loss = workbench.Workbench.run, workbench.Workbench._loss
     chosen: Callable[[torch.Tensor], torch.Tensor] | None = None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import sqlite3
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -29,11 +30,13 @@ from autopeft import picks, record
 from autopeft.budget import Budget, parse_bytes, parse_parameters
 from autopeft.data import read_data
 from autopeft.errors import AutopeftError
+from autopeft.ledger import Ledger
 from autopeft.record import SPEC as SPEC_FILE
 from autopeft.recorded import ENVIRONMENT, OBSERVATIONS
 from autopeft.spec import DataSpec, TaskSpec
 from autopeft.spec_file import make_spec, read_spec
 from autopeft.spec_file import settings as setting_names
+from autopeft.storage import DATABASE
 
 SPEC: dict[str, Any] = {
     "name": "fuzzed",
@@ -61,6 +64,36 @@ LORA = {"type": "lora", "size": 8, "layers": [0, 1], "roles": ["q", "v"], "optio
 CONFIGURATION = {"components": [LORA], "learning_rate": 0.005}
 
 RECORD = synthetic.record()
+TRIAL = next(t for t in RECORD.trials if t.observations)
+
+
+def made_ledger() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        with Ledger(Path(folder)) as made:
+            made.set_fact("spec", RECORD.spec.model_dump(mode="json"))
+            made.set_fact("environment", {**RECORD.environment, "shape": RECORD.shape.to_json()})
+            made.add(TRIAL.configuration, TRIAL.origin, TRIAL.label, TRIAL.computed, TRIAL.started)
+            made.observe(0, TRIAL.observations[0])
+        return (Path(folder) / DATABASE).read_bytes()
+
+
+LEDGER = made_ledger()
+CELLS = {
+    "spec": "UPDATE autopeft_facts SET content = ? WHERE name = 'spec'",
+    "environment": "UPDATE autopeft_facts SET content = ? WHERE name = 'environment'",
+    "configuration": "UPDATE autopeft_trials SET configuration = ?",
+    "observation": "UPDATE autopeft_observations SET content = ?",
+    "computed": "UPDATE autopeft_trials SET computed = ?",
+    "state": "UPDATE autopeft_trials SET state = ?",
+}
+WRITTEN = {
+    "spec": RECORD.spec.model_dump(mode="json"),
+    "environment": {**RECORD.environment, "shape": RECORD.shape.to_json()},
+    "configuration": TRIAL.configuration.to_json(),
+    "observation": json.loads(json.dumps(TRIAL.observations[0].to_json())),
+    "computed": dict(TRIAL.computed),
+    "state": TRIAL.state.value,
+}
 RECORDED = {path.name: path.read_bytes() for path in write_study(Path(tempfile.mkdtemp())).iterdir()}
 
 PLAIN = (
@@ -147,6 +180,17 @@ def spec_content(content: Any, folder: Path) -> None:
     refused_or_read(lambda: make_spec(content))
 
 
+def ledger(given: tuple[str, Any], folder: Path) -> None:
+    """A database whose bytes, or whose content in one cell, are not those that a search wrote."""
+    where, content = given
+    path = folder / DATABASE
+    path.write_bytes(content if where == "bytes" else LEDGER)
+    if where != "bytes":
+        with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute(CELLS[where], (json.dumps(content),))
+    refused_or_read(lambda: record.read(folder))
+
+
 RULE = r"(parameters|memory|loss)(<|<=|>)[0-9.]{1,4}(%|M|GB)?(,memory<[0-9]GB)?"
 READERS: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any, Path], None]]] = {
     "spec_text": (damaged(yaml.safe_dump(SPEC, sort_keys=False).encode()), spec_text),
@@ -155,6 +199,12 @@ READERS: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any, Path], None]]] =
     "data_file": (st.sampled_from(sorted(FILES)).flatmap(lambda e: st.tuples(st.just(e), damaged(FILES[e]))), data_file),
     "configuration": (disturbed(CONFIGURATION), configuration),
     "recorded": (st.sampled_from(sorted(RECORDED)).flatmap(lambda n: st.tuples(st.just(n), damaged(RECORDED[n]))), recorded),
+    "ledger": (
+        st.sampled_from(["bytes", *CELLS]).flatmap(
+            lambda where: st.tuples(st.just(where), damaged(LEDGER) if where == "bytes" else disturbed(WRITTEN[where]))
+        ),
+        ledger,
+    ),
     "pick": (st.text(max_size=12) | st.from_regex(RULE, fullmatch=True), pick),
     "amount": (st.text(max_size=12) | st.from_regex(r"-?[0-9.e+]{0,8}(trials|m|h|GB|%|M)?(,[0-9]+m)?", fullmatch=True), amount),
 }

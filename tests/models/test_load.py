@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 import tiny
@@ -81,12 +82,65 @@ def pickled(folder):
 
 def own_code(folder):
     change_config(folder, model_type="their_own", auto_map={"AutoModel": "modeling.Theirs"})
-    (folder / "modeling.py").write_text("raise SystemExit('ran code of the model')")
+    leave_mark(folder)
+
+
+RAN = "ran-code-of-the-model"
+
+
+class Bomb:
+    """Leaves a file in the working folder when it is unpickled."""
+
+    def __reduce__(self):
+        return Path(RAN).write_text, ("x",)
+
+
+def leave_mark(folder):
+    (folder / "modeling.py").write_text(f"open({RAN!r}, 'w').close()")
+
+
+def pickle_beside(folder):
+    torch.save({"embeddings.word_embeddings.weight": Bomb()}, folder / "pytorch_model.bin")
+
+
+def code_of_a_known_type(folder):
+    change_config(folder, auto_map={"AutoConfig": "modeling.Theirs", "AutoModel": "modeling.Theirs"})
+    leave_mark(folder)
+
+
+def code_of_the_tokeniser(folder):
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "auto_map": {"AutoTokenizer": ["modeling.Theirs", None]}}))
+    leave_mark(folder)
+
+
+@pytest.mark.parametrize("damage", [pickle_beside, code_of_a_known_type, code_of_the_tokeniser])
+def test_what_a_folder_brings_beside_weights_does_not_run(damage, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tiny_base.save_base(tmp_path / "base", "bert")
+    damage(tmp_path / "base")
+    tiny_base.load(tmp_path / "base")
+    assert not Path(RAN).exists()
+
+
+def index(shard):
+    """Weights are where an index says."""
+
+    def damage(folder):
+        torch.save({"embeddings.word_embeddings.weight": Bomb()}, folder / "shard.bin")
+        content = {"metadata": {"total_size": 1}, "weight_map": {"embeddings.word_embeddings.weight": shard}}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(content))
+
+    return damage
 
 
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
+        (index("shard.bin"), r"must name .safetensors files of its own folder, it names 'shard.bin'"),
+        (index("../outside.safetensors"), r"of its own folder, it names '../outside.safetensors'"),
+        (index(None), r"of its own folder, it names 'None'"),
+        (lambda folder: (folder / "model.safetensors.index.json").write_text("[]"), r"model.safetensors.index.json is damaged"),
         (without("config.json"), r"has no config.json"),
         (without("model.safetensors"), r"has no weights \(\*.safetensors\)"),
         (without("tokenizer.json"), r"tokeniser of base model .* cannot be loaded"),

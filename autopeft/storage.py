@@ -20,6 +20,7 @@ from autopeft.spec import StudySpec
 
 DATABASE = "study.db"
 ADDRESS = "study.url"
+DRIVER = "postgresql+psycopg"
 BUSY_SECONDS = 60
 """How long a statement waits for another process that holds the database."""
 
@@ -33,12 +34,24 @@ def url(study: Path, *, read_only: bool = False) -> sql.URL:
     """The database as SQLAlchemy has it, whatever signs the folder's name holds."""
     path = study / DATABASE
     if (study / ADDRESS).exists():
-        address = sql.make_url((study / ADDRESS).read_text("utf-8").strip())
-        options = f"{address.query['options']} -c default_transaction_read_only=on" if read_only else address.query["options"]
-        return address.update_query_dict({"options": options})
+        address, options = _address(study / ADDRESS)
+        return address.update_query_dict({"options": f"{options} -c default_transaction_read_only=on" if read_only else options})
     if read_only:
         return sql.URL.create("sqlite", database=path.resolve().as_uri(), query={"mode": "ro", "uri": "true"})
     return sql.URL.create("sqlite", database=str(path.resolve()))
+
+
+def _address(path: Path) -> tuple[sql.URL, str]:
+    """Address of the server and its options, as `place` wrote them. AutopeftError for anything else: a folder may
+    come from somebody else."""
+    try:
+        address = sql.make_url(path.read_text("utf-8").strip())
+        options = address.query["options"]
+    except (KeyError, OSError, ValueError, sql.exc.ArgumentError):
+        raise AutopeftError(f"{path} is damaged: it must hold the address that `autopeft search --storage` wrote") from None
+    if address.drivername != DRIVER or not isinstance(options, str):
+        raise AutopeftError(f"{path} must hold an address of {DRIVER}://, it holds one of {address.drivername}://")
+    return address, options
 
 
 def engine_arguments(address: sql.URL) -> dict[str, Any]:
@@ -55,7 +68,7 @@ def place(spec: StudySpec, study: Path) -> None:
     """
     if not spec.storage or exists(study):
         return
-    server = sql.make_url(spec.storage).set(drivername="postgresql+psycopg")
+    server = sql.make_url(spec.storage).set(drivername=DRIVER)
     try:
         engine = sql.create_engine(server)
     except ModuleNotFoundError as error:

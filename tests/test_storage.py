@@ -133,3 +133,21 @@ def test_a_search_killed_before_its_first_table_can_be_started_again(tmp_path: P
     (tmp_path / storage.DATABASE).touch()
     with Ledger(tmp_path) as ledger:
         assert ledger.trials() == ()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("no address", "is damaged: it must hold the address"),
+        ("", "is damaged"),
+        ("postgresql+psycopg://me@host/db", "is damaged"),
+        ("postgresql+psycopg://me@host:port/db?options=x", "is damaged"),
+        ("sqlite:////etc/passwd?options=x", r"must hold an address of postgresql\+psycopg://, it holds one of sqlite://"),
+        ("evil+driver://host/db?options=x", r"it holds one of evil\+driver://"),
+        ("postgresql+psycopg://h/db?options=a&options=b", "must hold an address"),
+    ],
+)
+def test_a_folder_of_somebody_else_names_no_other_database(content: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "study.url").write_text(content, "utf-8")
+    with pytest.raises(AutopeftError, match=said):
+        read(tmp_path)

@@ -114,12 +114,18 @@ def code_of_the_tokeniser(folder):
     leave_mark(folder)
 
 
-@pytest.mark.parametrize("damage", [pickle_beside, code_of_a_known_type, code_of_the_tokeniser])
+def attention_from_elsewhere(folder):
+    """What versions of transformers before 5.3 fetched and ran (CVE-2026-4372)."""
+    change_config(folder, _attn_implementation_internal="them/kernels", _attn_implementation="them/kernels")
+
+
+@pytest.mark.parametrize("damage", [pickle_beside, code_of_a_known_type, code_of_the_tokeniser, attention_from_elsewhere])
 def test_what_a_folder_brings_beside_weights_does_not_run(damage, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tiny_base.save_base(tmp_path / "base", "bert")
     damage(tmp_path / "base")
-    tiny_base.load(tmp_path / "base")
+    loaded = tiny_base.load(tmp_path / "base")
+    assert loaded.backbone.config._attn_implementation == "sdpa"
     assert not Path(RAN).exists()
 
 

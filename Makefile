@@ -38,6 +38,6 @@ test-gpu: setup
 	$(BIN)/python -m pytest -m gpu
 	$(BIN)/python benchmarks/memory.py --device cuda
 
-# Breaks searches in every way that is promised to be harmless and writes tests/faults/README.md; needs root and libfaketime.
+# Breaks searches in every way that is promised to be harmless and writes tests/faults/README.md; needs root and a C compiler.
 faults: setup
 	PYTHONPATH=.:kernels:searchspace:tests $(BIN)/python tests/faults/table.py

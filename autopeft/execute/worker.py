@@ -114,7 +114,7 @@ def main() -> None:
     _end_with_parent()
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    sys.stderr = Redacted(sys.stderr)
+    sys.stdout, sys.stderr = Redacted(sys.stdout), Redacted(sys.stderr)
     serve(Channel(sys.stdin, events))
 
 

@@ -8,11 +8,13 @@ segfault  the null pointer is read
 hang      nothing happens any more
 nan       the loss is not a number
 error     an exception that nobody expects
+leak      an exception, and a line on standard output, that tell a secret of the environment
 """
 
 from __future__ import annotations
 
 import ctypes
+import os
 import resource
 import sys
 import time
@@ -69,6 +71,11 @@ def stumble(loss: torch.Tensor) -> torch.Tensor:
     raise LookupError("nobody expected this")
 
 
+def leak(loss: torch.Tensor) -> torch.Tensor:
+    print("token", os.environ["HF_TOKEN"])
+    raise LookupError(f"401 Unauthorized: {os.environ['HF_TOKEN']}")
+
+
 FAULTS = {
     "memory": allocate,
     "greed": take_all,
@@ -76,6 +83,7 @@ FAULTS = {
     "hang": hang,
     "nan": lambda loss: loss * float("nan"),
     "error": stumble,
+    "leak": leak,
 }
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import breaking
 import pytest
-from victim import Damage
+from victim import PATIENCE_SECONDS, Damage, Victim
 
 IN_TRIALS = [name for name in breaking.PROMISED if name != "greed"]
 FEW: dict[str, Callable[[Path], Damage]] = {
@@ -35,6 +35,18 @@ def test_nothing_is_lost(name: str, tmp_path: Path) -> None:
         pytest.skip(str(why))
     assert damage.injected
     assert damage.none, f"{damage}\n{(tmp_path / 'search.log').read_text('utf-8')[-3000:]}"
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.slow
+def test_no_secret_is_kept(tmp_path: Path) -> None:
+    """A token that libraries put into an exception and into what they print is in no file of the study."""
+    token, victim = "a-token-of-somebody", Victim(tmp_path)
+    assert victim.start("--budget", "2trials", faults="leak", variables={"HF_TOKEN": token}).wait(PATIENCE_SECONDS) == 0
+    assert "401 Unauthorized: [redacted]" in victim.trials()[1].reason
+    kept = [path for path in victim.study.rglob("*") if path.is_file()]
+    assert kept
+    assert not [path for path in kept if token.encode() in path.read_bytes()]
 
 
 def _may_mount() -> bool:

@@ -124,7 +124,7 @@ def test_what_a_folder_brings_beside_weights_does_not_run(damage, tmp_path, monk
     monkeypatch.chdir(tmp_path)
     tiny_base.save_base(tmp_path / "base", "bert")
     damage(tmp_path / "base")
-    loaded = tiny_base.load(tmp_path / "base")
+    loaded, _, _ = tiny_base.load(tmp_path / "base")
     assert loaded.backbone.config._attn_implementation == "sdpa"
     assert not Path(RAN).exists()
 

@@ -67,10 +67,10 @@ def init(
 def template(name: str, model: str, data: str, task: str, metric: str, budget: str, look: FirstLook) -> str:
     """The commented spec, values quoted as YAML needs it and comments in one column."""
     from autopeft.marked_yaml import write_value
-    from autopeft.spec import COMPUTED, DIRECTIONS, METRICS
+    from autopeft.spec import DIRECTIONS, METRICS, USUAL
 
     columns = ["  columns:  # our name: name in the data\n", *(f"    {o}: {write_value(n)}\n" for o, n in look.columns.items())]
-    objectives = [f"#   - {{name: {n}, direction: {DIRECTIONS[n]}}}\n" for n in (metric, *COMPUTED)]
+    objectives = [f"#   - {{name: {n}, direction: {DIRECTIONS[n]}}}\n" for n in (metric, *USUAL)]
     text = resources.files("autopeft.cli").joinpath("study_template.yaml").read_text("utf-8")
     values = {"name": name, "model": model, "data": data, "task": task, "metric": metric, "budget": budget}
     return Template(text).substitute(

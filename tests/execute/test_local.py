@@ -111,7 +111,7 @@ def test_a_configuration_that_cannot_be_built_fails_alone(executor: LocalExecuto
 def test_a_dead_or_hanging_worker_is_replaced(executor: LocalExecutor, how: signal.Signals, state: TrialState, reason: str) -> None:
     executor.submit(trial(5, steps=4000))
     follow(executor, at_step=1)
-    executor.silence_seconds = 3.0
+    executor.silence_seconds = 3.0 if how is signal.SIGSTOP else float("inf")
     os.kill(executor._workers[0].process.pid, how)
     _, end = follow(executor)
     executor.silence_seconds = float("inf")

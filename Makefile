@@ -15,7 +15,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed; name one with make PYTHON=..." >&2; exit 2; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25"
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[demo,dev,ray,postgres]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[demo,dev,ray,postgres,quant]"
 	@touch $(STAMP)
 
 demo: setup

@@ -19,6 +19,7 @@ from peft import PeftModel
 from autopeft.layerwise import LayerStrategy
 from autopeft.layerwise.base_files import FOLDER
 from autopeft.models.head import TaskModel
+from autopeft.models.quantised import code_of
 from autopeft_searchspace.build import save
 from autopeft_searchspace.configuration import Configuration
 from autopeft_searchspace.strategies import strategy_type
@@ -68,15 +69,17 @@ def _readme(model: TaskModel, configuration: Configuration) -> str:
         lines.append("from peft import PeftModel")
     if model.head_kind == "mean" or not wrapped:
         lines.append("from safetensors.torch import load_file")
+    quantised = code_of(model.backbone)
     outputs = f", num_labels={model.backbone.config.num_labels}" if model.head_kind == "own" else ""
+    as_trained = f", quantization_config={quantised}" if quantised else ""
     if pruned:
         lines.append("from autopeft.layerwise.structure import load_pruned")
     lines += [
-        f"from transformers import {'' if pruned else f'{auto}, '}AutoTokenizer",
+        f"from transformers import {'' if pruned else f'{auto}, '}AutoTokenizer{', BitsAndBytesConfig' if quantised else ''}",
         "",
         f"base = {base!r}",
         f"tokenizer = AutoTokenizer.from_pretrained({trained_on!r})" if changes_base else "tokenizer = AutoTokenizer.from_pretrained(base)",
-        "model = load_pruned(Path(base))" if pruned else f"model = {auto}.from_pretrained(base{outputs}, dtype=torch.float32)",
+        "model = load_pruned(Path(base))" if pruned else f"model = {auto}.from_pretrained(base{outputs}, dtype=torch.float32{as_trained})",
     ]
     if wrapped:
         lines.append('model = PeftModel.from_pretrained(model, ".")')

@@ -89,7 +89,7 @@ def _parse(configuration: Mapping[str, Any] | str | PathLike[str]) -> Configurat
             raise SpecError(f"{where} is no JSON: {error}") from error
     if not isinstance(configuration, Mapping):
         raise SpecError(f"{where} must be an object with components and learning_rate, it is {type(configuration).__name__}")
-    known = ("components", "learning_rate", "strategy", "optimizer")
+    known = ("components", "learning_rate", "strategy", "optimizer", "quantisation")
     for name in configuration:
         if name not in known:
             raise SpecError(f"{where}: unknown key {name!r}{near(str(name), known)}")

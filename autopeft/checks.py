@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from autopeft.errors import AutopeftError, SpecError
-from autopeft.spec import StudySpec
+from autopeft.spec import PROBE, StudySpec
 from autopeft_searchspace.shape import ModelShape
-from autopeft_searchspace.space import Space
+from autopeft_searchspace.space import TOP_LAYERS, Space
 
 SMALL_MEMORY, LEAST_MEMORY = 4e9, 1e9
 SMALL_DISK, LEAST_DISK = 5e9, 0.5e9
@@ -82,14 +82,22 @@ def _model(spec: StudySpec, folder: Path) -> str:
 
 
 def _shape_and_space(spec: StudySpec, folder: Path) -> tuple[ModelShape, Space]:
+    from autopeft.models.quantised import NONE, require
     from autopeft.models.shape import load_shape
-    from autopeft_searchspace.space import build_space
+    from autopeft_searchspace.settings import build_space
 
     shape = load_shape(spec.model, folder)
     try:
-        return shape, build_space(spec.space.preset, shape, spec.space.change)
+        space = build_space(spec.space.preset, shape, spec.space.change)
     except ValueError as error:
         raise SpecError(f"space: {error}") from None
+    for quantisation in space.quantisations:
+        require(quantisation)
+    if TOP_LAYERS in space.by_name and not spec.importance:
+        raise SpecError(f"space.layers 'top' ranks layers by importance; set importance to {PROBE!r} or a study's folder")
+    if spec.importance == PROBE and NONE not in space.quantisations:
+        raise SpecError(f"importance {PROBE!r} takes gradients of the base model's weights; quantisation must offer {NONE!r} for that")
+    return shape, space
 
 
 def _tokenizer(spec: StudySpec, folder: Path) -> str:

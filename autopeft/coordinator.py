@@ -15,7 +15,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -30,6 +30,7 @@ from autopeft.dashboard import annotate
 from autopeft.errors import DataError, NoFeasibleTrial, NothingFits
 from autopeft.execute import make_executor
 from autopeft.execute.executor import Ended, Executor, Rung, Step
+from autopeft.layer_importance import space_of
 from autopeft.ledger import Ledger, observation_of
 from autopeft.memory import MemoryPredictor
 from autopeft.objectives import predicted
@@ -45,9 +46,9 @@ from autopeft.trial import Observation, Trial, TrialSpec, TrialState
 from autopeft.view import View
 from autopeft.warm_start import Earlier, earlier_importance, gather
 from autopeft_searchspace.configuration import Configuration
-from autopeft_searchspace.prior import Prior
+from autopeft_searchspace.settings import build_space
 from autopeft_searchspace.shape import ModelShape
-from autopeft_searchspace.space import Space, build_space
+from autopeft_searchspace.space import Space
 
 FEWEST_SILENT_SECONDS = 180.0
 
@@ -83,8 +84,7 @@ def search(spec: StudySpec, folder: Path, study: Path, progress: Progress, *, fr
             environment["workers"] = len(executor)
             environment.setdefault("earlier", gather(spec, study, space).to_json())
             environment.setdefault("importance", earlier_importance(spec, study, space.shape))
-            if environment["importance"]:
-                space = replace(space, prior=Prior.from_json(environment["importance"]))
+            space = space_of(spec, space.shape, environment)
             if fresh:
                 study_folder.clear(study)
             memory = MemoryPredictor(spec, space, Recipe(**environment["recipe"]), environment["data"]["labels"], study)

@@ -119,6 +119,11 @@ def free_memory_bytes() -> int:
     return free
 
 
+def free_bytes(device: torch.device) -> int:
+    """Memory of a device that can still be used."""
+    return int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else free_memory_bytes()
+
+
 @dataclass(frozen=True)
 class Slots:
     """Trials at once on one device. threads: of each worker, at most; 0 where that is not the device's business."""

@@ -18,7 +18,8 @@ from autopeft.memory import MemoryPredictor
 from autopeft.plan import find_limits, find_total_steps
 from autopeft.spec import StudySpec
 from autopeft_searchspace.configuration import Configuration
-from autopeft_searchspace.space import build_space, trainable_parameters
+from autopeft_searchspace.rules import trainable_parameters
+from autopeft_searchspace.settings import build_space
 
 SAMPLES = 200
 
@@ -96,7 +97,7 @@ def estimate(spec: StudySpec, folder: Path) -> Estimate:
         memory = MemoryPredictor(spec, space, bench.recipe(0), bench.task.labels, Path(cache), folder)
         full = memory.full().peak
         rows = []
-        for name, configuration in baselines(bench.shape, 0):
+        for name, configuration in baselines(bench.shape, 0, bench.usual):
             parameters, peak = trainable_parameters(configuration, bench.shape), memory.exact(configuration).peak
             rows.append(Row(name, parameters, peak, not limits.problem(parameters, peak)))
         rng = np.random.default_rng(0)

@@ -18,15 +18,16 @@ import torch
 from autopeft.baselines import baselines
 from autopeft.errors import AutopeftError, ModelError, SpecError, near
 from autopeft.models.load import load_task_model, resolve_base
+from autopeft.models.quantised import NONE, Quantisation
 from autopeft.models.roles import find_shape
 from autopeft.spec import StudySpec
 from autopeft.tasks import Encoded, task_for
 from autopeft.tracing import MemoryEstimate, trace_step
 from autopeft.training import Recipe, make_optimizer, train_step
-from autopeft_searchspace import space
 from autopeft_searchspace.build import adapt
 from autopeft_searchspace.configuration import Component, Configuration
 from autopeft_searchspace.registry import adapter_type, adapter_types
+from autopeft_searchspace.rules import check
 from autopeft_searchspace.shape import ModelShape
 
 if TYPE_CHECKING:
@@ -85,12 +86,13 @@ class Footprints:
         speaks = kind in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
         return "causal_lm" if speaks else "classification"
 
-    def _load(self) -> TaskModel:
-        return load_task_model(self._spec, self._task, self._folder, self._tokenizer, weights=False)
+    def _load(self, quantisation: str = NONE) -> TaskModel:
+        wanted = Quantisation(quantisation)
+        return load_task_model(self._spec, self._task, self._folder, self._tokenizer, weights=False, quantisation=wanted)
 
     def trace(self, configuration: Configuration | None, setting: Setting) -> MemoryEstimate:
         """configuration: None for full fine-tuning. ModelError where the model cannot take it or the length."""
-        model = self._load()
+        model = self._load(configuration.quantisation if configuration else NONE)
         most = getattr(model.backbone.config, "max_position_embeddings", None) or MOST
         if setting.length > most:
             raise ModelError(f"length must be at most {most}, which {self._base!r} can take; it is {setting.length}")
@@ -177,7 +179,7 @@ def component_of(type: str, size: int, roles: Sequence[str], layers: Sequence[in
     if made is None:
         raise SpecError(f"{type} of size {size} is no adapter; sizes start at 1")
     try:
-        space.check(Configuration((made,), 1e-3), shape)
+        check(Configuration((made,), 1e-3), shape)
     except ValueError as error:
         raise SpecError(str(error)) from error
     return made

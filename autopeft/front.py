@@ -19,7 +19,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from autopeft.spec import COUNTS, DIRECTIONS, StudySpec
 from autopeft.trial import Curve, Measurement, Origin, Trial, TrialState
-from autopeft_searchspace.space import Space, trainable_parameters
+from autopeft_searchspace.rules import trainable_parameters
+from autopeft_searchspace.space import TOP_LAYERS, Space
 
 Floats = NDArray[np.float64]
 Split = Literal["search", "confirm"]
@@ -179,7 +180,7 @@ def smallest_adapter(space: Space) -> int:
                 values: Sequence[Any] = [v for v in d.values if v][:1]
             elif owner == type:
                 values = d.values
-            elif d.name == "learning_rate":
+            elif d.name in ("learning_rate", TOP_LAYERS):
                 values = d.values[:1]
             else:
                 continue

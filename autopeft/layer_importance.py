@@ -6,11 +6,23 @@ their observations; only ratios within a run mean something, so each run is brou
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
+from autopeft.spec import StudySpec
 from autopeft.trial import IMPORTANCE, Observation, Trial
 from autopeft_searchspace.prior import Prior
+from autopeft_searchspace.settings import build_space
 from autopeft_searchspace.shape import ModelShape
+from autopeft_searchspace.space import Space
+
+
+def space_of(spec: StudySpec, shape: ModelShape, environment: Mapping[str, Any]) -> Space:
+    """The space of a study, with the importance of layers and roles that it was given when it was made."""
+    space = build_space(spec.space.preset, shape, spec.space.change)
+    given = environment.get("importance")
+    return replace(space, prior=Prior.from_json(given)) if given else space
 
 
 def of_run(observation: Observation, layers: int) -> list[float] | None:

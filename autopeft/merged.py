@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 
 from autopeft.device import autocast
 from autopeft.errors import AutopeftError, SpecError
-from autopeft.models.load import load_task_model
 from autopeft.tasks.tokens import evaluating
 from autopeft_searchspace.build import MergeError, merge
-from autopeft_searchspace.configuration import Configuration
+from autopeft_searchspace.configuration import QUANTISATIONS, Configuration
 from autopeft_searchspace.registry import adapter_type
 from autopeft_searchspace.strategies import strategy_type
 from autopeft_searchspace.tuners.register import register
@@ -40,6 +39,8 @@ def check_merges(configuration: Configuration) -> None:
     if configuration.strategy and not strategy_type(configuration.strategy.name).plain_adapter:
         name = configuration.strategy.name
         raise SpecError(f"{name} makes the base model a smaller one, which is saved beside its adapter; leave out --merge")
+    if configuration.quantisation != QUANTISATIONS[0]:
+        raise SpecError(f"the base model's weights are in {configuration.quantisation}, which cannot take up an update; leave out --merge")
     for component in configuration.components:
         if not adapter_type(component.type).supports.merge:
             raise SpecError(f"{component.type} cannot be folded into the base weights; leave out --merge, or take another pick")
@@ -73,7 +74,7 @@ def _loaded(bench: Workbench, adapter: Path) -> TaskModel:
     from peft import PeftModel
 
     register()
-    model = load_task_model(bench.spec, bench.task, bench.folder, bench.tokenizer, attention=bench.attention).to(bench.device)
+    model = bench.load(bench.quantisation)
     model.backbone = PeftModel.from_pretrained(model.backbone, str(adapter))
     return model
 

@@ -40,7 +40,7 @@ class Proposals:
         earlier: Earlier,
     ) -> None:
         self._spec, self._space, self._known, self._limits = spec, space, known, limits
-        self._baselines = baselines(space.shape, rates) if spec.baselines else []
+        self._baselines = baselines(space.shape, rates, space.quantisations[0]) if spec.baselines else []
         self._earlier, transfer = earlier, spec.sampler == "transfer"
         allowed = within(limits, computed(known, space))
         first = [c for c in earlier.candidates if allowed(c)]

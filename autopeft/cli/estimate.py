@@ -83,7 +83,7 @@ def _of_model(
     from autopeft.budget import parse_bytes
     from autopeft.footprint import Footprints, Setting, configuration_of, defaults
     from autopeft.report import words
-    from autopeft_searchspace.space import trainable_parameters
+    from autopeft_searchspace.rules import trainable_parameters
 
     limit = parse_bytes(card) if card else None
     setting, prints = Setting(**given), Footprints(model, task)

@@ -14,7 +14,7 @@ def spaces(out: Output, model: options.Model = None) -> None:
 
     With --model: how large each is on that model.
     """
-    from autopeft_searchspace.space import build_space, presets
+    from autopeft_searchspace.settings import build_space, presets
 
     shape = options.shape_of(model) if model else None
     found: list[dict[str, Any]] = []

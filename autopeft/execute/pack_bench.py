@@ -1,7 +1,7 @@
 """The trials of one worker that train side by side on one copy of the base model (`autopeft.packing`).
 
 A trial that cannot share a forward pass (prompts in front of the model, layer strategies, other updates than
-AdamW) runs by itself, while the pack waits. Where memory runs out the newest of the pack rests until another ends.
+AdamW, a quantised base) runs by itself, while the pack waits. Where memory runs out the newest of the pack rests until another ends.
 Seconds of a trial are its share of each step, and what building and measuring it took.
 """
 
@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 
 from autopeft.baselines import REFERENCE, baselines
-from autopeft.device import free_memory_bytes
+from autopeft.device import free_bytes
 from autopeft.execute.workbench import Outcome, Workbench, ending
 from autopeft.meters import storage_bytes
 from autopeft.models.roles import transformer_blocks
@@ -26,7 +26,7 @@ from autopeft.tasks import Batch
 from autopeft.training import Progress, Recipe
 from autopeft.trial import Observation, TrialSpec, TrialState
 from autopeft_searchspace.build import changed_paths
-from autopeft_searchspace.configuration import Configuration
+from autopeft_searchspace.configuration import QUANTISATIONS, Configuration
 
 MOST_MEMBERS = 16
 SHARE_OF_MEMORY = 0.8
@@ -73,6 +73,10 @@ class PackBench:
     def add(self, trial: TrialSpec) -> None:
         """Build a trial and take it into the pack, or put it among those `apart`."""
         start = time.perf_counter()
+        if trial.configuration.quantisation != QUANTISATIONS[0]:
+            self.apart.append(trial)
+            return
+        self._bench.use(QUANTISATIONS[0])
         own = copy.copy(self._bench)
         own.model = view_of(self._bench.model, changed_paths(trial.configuration, self._bench.shape))
         own.blocks = transformer_blocks(own.model.backbone, own.shape)
@@ -163,9 +167,11 @@ def find_room(bench: Workbench, wanted: int | Literal["auto"]) -> int:
     configuration, and as long as doubling their number still brings more steps per second."""
     if wanted != "auto":
         return wanted
-    configuration = dict(baselines(bench.shape, 0)).get(REFERENCE, Configuration((), 1e-3))
+    if bench.usual != QUANTISATIONS[0]:
+        return 1
+    configuration = dict(baselines(bench.shape, 0, bench.usual)).get(REFERENCE, Configuration((), 1e-3, quantisation=bench.usual))
     recipe = bench.recipe(PROBE_STEPS + 1)
-    fitting = min(MOST_MEMBERS, max(1, int(SHARE_OF_MEMORY * _free_bytes(bench) / _bytes_of_member(bench, configuration, recipe))))
+    fitting = min(MOST_MEMBERS, max(1, int(SHARE_OF_MEMORY * free_bytes(bench.device) / _bytes_of_member(bench, configuration, recipe))))
     count, rate = 1, _steps_per_second(bench, configuration, recipe, 1)
     while 2 * count <= fitting:
         faster = _steps_per_second(bench, configuration, recipe, 2 * count)
@@ -173,10 +179,6 @@ def find_room(bench: Workbench, wanted: int | Literal["auto"]) -> int:
             break
         count, rate = 2 * count, faster
     return count
-
-
-def _free_bytes(bench: Workbench) -> int:
-    return int(torch.cuda.mem_get_info(bench.device)[0]) if bench.device.type == "cuda" else free_memory_bytes()
 
 
 def _bytes_of_member(bench: Workbench, configuration: Configuration, recipe: Recipe) -> int:

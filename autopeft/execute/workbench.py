@@ -24,11 +24,14 @@ from autopeft.baselines import REFERENCE, baselines
 from autopeft.batches import training_batches
 from autopeft.data import read_data
 from autopeft.device import autocast, environment, find_attention, find_device, find_precision, free_memory_bytes
+from autopeft.execute.bases import Bases
 from autopeft.execute.frozen import SHARE_OF_MEMORY, FrozenLayers, untouched_layers
 from autopeft.layerwise import LayerStrategy, make_strategy
 from autopeft.layerwise.probe import BATCHES, HEAD_STEPS, probe
 from autopeft.meters import measure_peak
+from autopeft.models.head import TaskModel
 from autopeft.models.load import load_task_model, load_tokenizer
+from autopeft.models.quantised import Quantisation
 from autopeft.models.roles import find_shape, transformer_blocks
 from autopeft.objectives import Run, measured
 from autopeft.spec import PROBE, StudySpec
@@ -38,7 +41,8 @@ from autopeft.trial import Measurement, Observation, TrialSpec, TrialState
 from autopeft_searchspace.build import adapt, start, starts_from_data, unadapt
 from autopeft_searchspace.configuration import Configuration
 from autopeft_searchspace.prior import Prior
-from autopeft_searchspace.space import HEAD_ONLY_LEARNING_RATE
+from autopeft_searchspace.rules import HEAD_ONLY_LEARNING_RATE
+from autopeft_searchspace.settings import offered
 
 CALIBRATION_STEPS = 3
 START_BATCHES = 4
@@ -65,15 +69,27 @@ class Workbench:
         self.tokenizer = load_tokenizer(spec.model, folder)
         self.precision = find_precision(spec.precision, self.device)
         self.attention = find_attention(self.device.type, self.precision, spec.data.max_length)
-        self.model = load_task_model(spec, self.task, folder, self.tokenizer, attention=self.attention).to(self.device)
-        self.model.set_base_dropout(spec.training.base_dropout)
+        self._bases = Bases(self.load, lambda: FrozenLayers(int(SHARE_OF_MEMORY * free_memory_bytes())), self.device)
+        self.usual = offered(spec.space.preset, spec.space.change)[0]
+        self.use(self.usual)
         self.shape = find_shape(self.model.backbone, spec.model.roles)
         self.train_set = self.encode(self.splits.train)
         self.search_set = self.encode(self.splits.search)
         self.confirm_set = self.encode(self.splits.confirm)
         self.blocks = transformer_blocks(self.model.backbone, self.shape)
-        self.frozen = FrozenLayers(int(SHARE_OF_MEMORY * free_memory_bytes()))
         self.strategy: LayerStrategy | None = None
+
+    def load(self, quantisation: str) -> TaskModel:
+        """The base model with its task head anew, on the device."""
+        wanted = Quantisation(quantisation, str(self.device), self.precision)
+        return load_task_model(self.spec, self.task, self.folder, self.tokenizer, attention=self.attention, quantisation=wanted).to(
+            self.device
+        )
+
+    def use(self, quantisation: str) -> None:
+        """Make the base model of a quantisation the one that trials run on."""
+        base = self._bases.of(quantisation)
+        self.quantisation, self.model, self.frozen = quantisation, base.model, base.frozen
 
     def encode(self, examples: Sequence[Any]) -> Any:
         return self.task.encode(examples, self.tokenizer, self.spec.data.max_length)
@@ -134,7 +150,7 @@ class Workbench:
         """Importance of layers and roles: by gradients on the batches after those that the task head was trained on."""
         recipe = self.recipe(HEAD_STEPS)
         batches = self.batches(self.recipe(HEAD_STEPS + BATCHES), seed=0)
-        self.build(Configuration((), HEAD_ONLY_LEARNING_RATE), seed=0)
+        self.build(Configuration((), HEAD_ONLY_LEARNING_RATE, quantisation=self.usual), seed=0)
         try:
             train(self.model, lambda step: self._loss(batches[step]), recipe, HEAD_ONLY_LEARNING_RATE, [HEAD_STEPS], lambda progress: True)
             base = getattr(self.model.backbone, "get_base_model", lambda: self.model.backbone)().base_model
@@ -155,7 +171,7 @@ class Workbench:
 
     def _time_steps(self, *, evaluate: bool = True) -> tuple[float, float]:
         """(seconds per training step, seconds per evaluation on the search split)."""
-        configuration = dict(baselines(self.shape, 0)).get(REFERENCE, Configuration((), 1e-3))
+        configuration = dict(baselines(self.shape, 0, self.usual)).get(REFERENCE, Configuration((), 1e-3, quantisation=self.usual))
         recipe = self.recipe(CALIBRATION_STEPS + 1)
         batches = self.batches(recipe, seed=0)
         marks: list[float] = []
@@ -195,6 +211,9 @@ class Workbench:
             return self.task.predict(self.model, encoded, self.spec.training.evaluation_batch_size, self.device)
 
     def build(self, configuration: Configuration, seed: int) -> None:
+        if configuration.quantisation != self.quantisation:
+            self.use(configuration.quantisation)
+            self.blocks = transformer_blocks(self.model.backbone, self.shape)
         torch.manual_seed(seed)
         self.model.reset_head(seed)
         self.model.backbone = adapt(

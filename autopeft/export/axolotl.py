@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from autopeft import files
 from autopeft.export import register
@@ -26,6 +27,18 @@ KNOWN = {
 }
 
 
+QUANTISED: dict[str, dict[str, Any]] = {
+    "none": {},
+    "int8": {"load_in_8bit": True},
+    "nf4": {
+        "adapter": "qlora",
+        "load_in_4bit": True,
+        "bnb_config_kwargs": {"bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": False},
+    },
+}
+"""Quantisation of the base model -> settings."""
+
+
 @register("axolotl")
 def write(record: StudyRecord, trial: Trial, folder: Path) -> None:
     made = recipe(record, trial)
@@ -33,6 +46,7 @@ def write(record: StudyRecord, trial: Trial, folder: Path) -> None:
     settings = {
         "base_model": made.base,
         "adapter": "lora",
+        **QUANTISED[trial.configuration.quantisation],
         **lora_settings(record, trial, "axolotl", KNOWN),
         "datasets": [{"path": TRAINING_FILE, "ds_type": "json", "type": columns}],
         "train_on_inputs": False,

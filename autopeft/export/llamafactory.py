@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from autopeft import files
 from autopeft.export import register
@@ -22,6 +23,14 @@ KNOWN = {
 }
 
 
+QUANTISED: dict[str, dict[str, Any]] = {
+    "none": {},
+    "int8": {"quantization_bit": 8, "quantization_method": "bnb"},
+    "nf4": {"quantization_bit": 4, "quantization_method": "bnb", "quantization_type": "nf4", "double_quantization": False},
+}
+"""Quantisation of the base model -> settings."""
+
+
 @register("llamafactory")
 def write(record: StudyRecord, trial: Trial, folder: Path) -> None:
     made = recipe(record, trial)
@@ -31,6 +40,7 @@ def write(record: StudyRecord, trial: Trial, folder: Path) -> None:
         "stage": "sft",
         "do_train": True,
         "finetuning_type": "lora",
+        **QUANTISED[trial.configuration.quantisation],
         **lora,
         "lora_target": ",".join(lora["lora_target"]),
         "dataset": "train",

@@ -13,6 +13,7 @@ from autopeft import files
 from autopeft.errors import AutopeftError
 from autopeft.export import configuration as plain
 from autopeft.export import register
+from autopeft.models.quantised import loading_code
 from autopeft.record import StudyRecord
 from autopeft.trial import Trial
 from autopeft_searchspace.build import peft_config, plain_config
@@ -25,6 +26,8 @@ TASKS = {
     "causal_lm": ("CAUSAL_LM", "AutoModelForCausalLM"),
 }
 """Kind of task -> peft's task type, by which the task head trains too, and the class of the model."""
+HEADS = {"SEQ_CLS": ("classifier", "pre_classifier", "score"), "CAUSAL_LM": ("lm_head", "embed_out")}
+"""Names that task heads have; they are not quantised."""
 
 
 @register("peft")
@@ -55,6 +58,7 @@ def readme(record: StudyRecord, trial: Trial, needs_autopeft: bool) -> str:
     """What the folder is and how to train from it. Names stand in code, quoted as Python quotes them."""
     model = TASKS[record.spec.task.kind][1]
     base = json.dumps(public_name(record) or "the base model's folder")
+    quantised = quantisation_code(record, trial)
     first = ["import autopeft  # registers the composition with peft"] if needs_autopeft else []
     return "\n".join(
         [
@@ -67,9 +71,9 @@ def readme(record: StudyRecord, trial: Trial, needs_autopeft: bool) -> str:
             "```python",
             *first,
             "from peft import PeftConfig, get_peft_model",
-            f"from transformers import {model}",
+            f"from transformers import {model}{', BitsAndBytesConfig' if quantised else ''}",
             "",
-            f"base = {model}.from_pretrained({base})",
+            f"base = {model}.from_pretrained({base}{f', quantization_config={quantised}' if quantised else ''})",
             'model = get_peft_model(base, PeftConfig.from_pretrained("this folder"))',
             "```",
             "",
@@ -78,6 +82,12 @@ def readme(record: StudyRecord, trial: Trial, needs_autopeft: bool) -> str:
             "",
         ]
     )
+
+
+def quantisation_code(record: StudyRecord, trial: Trial) -> str:
+    """What loads the base model as quantised as the trial had it: `BitsAndBytesConfig(...)`, or nothing."""
+    precision = record.environment.get("recipe", {}).get("precision", "fp32")
+    return loading_code(trial.configuration.quantisation, precision, HEADS[TASKS[record.spec.task.kind][0]])
 
 
 def recipe_in_words(record: StudyRecord, trial: Trial) -> str:

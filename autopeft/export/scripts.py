@@ -14,7 +14,7 @@ from autopeft.errors import AutopeftError
 from autopeft.export import configuration as plain
 from autopeft.export import register
 from autopeft.export.language import recipe
-from autopeft.export.peft import TASKS
+from autopeft.export.peft import TASKS, quantisation_code
 from autopeft.record import StudyRecord
 from autopeft.trial import Trial
 
@@ -42,6 +42,7 @@ def _write(record: StudyRecord, trial: Trial, folder: Path, template: str, more:
         raise AutopeftError(f"trial {trial.number} trains nothing of a language model; pick another trial")
     made = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     made.filters["python"] = ascii
-    text = made.from_string((HERE / template).read_text("utf-8")).render(trial=trial.number, recipe=recipe(record, trial), **more)
+    given = {"trial": trial.number, "recipe": recipe(record, trial), "quantised": quantisation_code(record, trial), **more}
+    text = made.from_string((HERE / template).read_text("utf-8")).render(given)
     plain.write(record, trial, folder)
     files.write_text(folder / FILE, text if text.endswith("\n") else text + "\n")

@@ -18,13 +18,15 @@ from autopeft.data import Splits
 from autopeft.device import autocast
 from autopeft.layerwise import make_strategy
 from autopeft.memory.model import TRAINED_BYTES, Features, MemoryModel, Spots, block_features, blocks_of
+from autopeft.models.quantised import NONE, Quantisation
 from autopeft.models.roles import transformer_blocks
 from autopeft.spec import StudySpec
 from autopeft.tasks import Encoded, Task, task_for
 from autopeft.tracing import MemoryEstimate, Trace, trace_step
 from autopeft.training import Recipe, make_optimizer, train_step
 from autopeft_searchspace.configuration import Component, Configuration
-from autopeft_searchspace.space import Space, clash, traced, trainable_parameters
+from autopeft_searchspace.rules import clash, traced, trainable_parameters
+from autopeft_searchspace.space import Space
 from autopeft_searchspace.strategies import layers_at_peak, strategy_type
 
 if TYPE_CHECKING:
@@ -99,6 +101,8 @@ class MemoryPredictor:
         """Peak memory in bytes by the fast model, which is fitted on first use (some twenty traces). Of a layer
         strategy the step that takes most; one without adapters is traced, since there are few of them."""
         strategy = configuration.strategy
+        if configuration.quantisation != NONE:
+            return self.fast(replace(configuration, quantisation=NONE)) - self._saved(configuration.quantisation)
         if strategy is None:
             return self.model.predict(configuration, self._spots, self.space.shape)
         if not configuration.components:
@@ -112,6 +116,10 @@ class MemoryPredictor:
         each = WEIGHT_BYTES if strategy.settings.get("drop_state") or kind.topmost else TRAINED_BYTES
         masked = self._masked_bytes() if kind.prunes else 0
         return self.model.predict(at_once, self._spots, self.space.shape) + each * frozen + masked
+
+    def _saved(self, quantisation: str) -> int:
+        """Bytes by which the weights of a base model that is so quantised are smaller."""
+        return self.head_only().weights - self.exact(replace(HEAD_ONLY, quantisation=quantisation)).weights
 
     def _masked_bytes(self) -> int:
         """What learnable masks add: of every layer the masked inputs of `o` and `ff_out` stay for the backward pass."""
@@ -137,7 +145,10 @@ class MemoryPredictor:
         if self._loaded is None:
             self._loaded = task_for(self.spec.task, _stand_in(self._labels)), load_tokenizer(self.spec.model, self._folder)
         task, tokenizer = self._loaded
-        model = load_task_model(self.spec, task, self._folder, tokenizer, weights=False, attention=self.recipe.attention)
+        quantisation = Quantisation(configuration.quantisation if configuration else NONE)
+        model = load_task_model(
+            self.spec, task, self._folder, tokenizer, weights=False, attention=self.recipe.attention, quantisation=quantisation
+        )
         blocks = transformer_blocks(model.backbone, self.space.shape) if spans else []
         held = 0
         if configuration is None:

@@ -18,6 +18,7 @@ from torch import nn
 from autopeft import hub
 from autopeft.errors import ModelError, near
 from autopeft.models.head import HeadKind, TaskModel, own_head_modules
+from autopeft.models.quantised import NONE, Quantisation, settle, stand_in
 from autopeft.spec import ModelSpec, StudySpec
 
 if TYPE_CHECKING:
@@ -93,11 +94,13 @@ def load_task_model(
     *,
     weights: bool = True,
     attention: str = "sdpa",
+    quantisation: Quantisation = Quantisation(),
 ) -> TaskModel:
     """The base model of a study, frozen, with a task head, in float32 on the CPU, base dropout as the spec says.
 
     weights: without them all tensors are on the meta device, and only the config is read.
     attention: implementation that is wanted; plain where the architecture lacks it.
+    quantisation: a quantised model is on the device that this names.
     Raises ModelError where the model cannot be had, or does not fit the task.
     """
     path = resolve_base(spec.model.base, folder)
@@ -110,9 +113,10 @@ def load_task_model(
         config.num_labels = task.outputs
     if weights:
         _check_weights(path)
-        backbone = _load_weights(path, config, kind, spec.model, attention)
+        backbone = _load_weights(path, config, kind, spec.model, attention, quantisation)
     else:
         backbone = _without_weights(config, _auto_class(kind), spec.model, attention)
+        stand_in(backbone.base_model, quantisation.name)
     backbone.config.use_cache = False
     head = None
     if kind == "mean":
@@ -211,7 +215,11 @@ def _auto_class(kind: HeadKind) -> Any:
     }[kind]
 
 
-def _load_weights(path: str, config: PretrainedConfig, kind: HeadKind, model: ModelSpec, attention: str) -> PreTrainedModel:
+def _load_weights(
+    path: str, config: PretrainedConfig, kind: HeadKind, model: ModelSpec, attention: str, quantisation: Quantisation
+) -> PreTrainedModel:
+    headed = quantisation.name != NONE and kind != "mean"
+    heads = own_head_modules(_without_weights(config, _auto_class(kind), model, attention)) if headed else ()
     load = partial(
         _auto_class(kind).from_pretrained,
         path,
@@ -221,10 +229,12 @@ def _load_weights(path: str, config: PretrainedConfig, kind: HeadKind, model: Mo
         trust_remote_code=model.trust_remote_code,
         ignore_mismatched_sizes=True,  # judged by _check_complete
         output_loading_info=True,
+        **quantisation.arguments(heads),
     )
     with _in_words(path, "weights"), _quiet():
         backbone, info = _with_attention(attention, lambda name: _cached_first(path, partial(load, attn_implementation=name)))
     _check_complete(backbone, info, kind, model.base)
+    settle(backbone)
     return backbone
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from autopeft.errors import ModelError, near
+from autopeft.models.quantised import weights_of
 from autopeft_searchspace.shape import ROLES, LinearShape, ModelShape, NormShape
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def find_shape(backbone: PreTrainedModel, roles: Mapping[str, str] | None = None
         width=config.hidden_size,
         layers=len(blocks),
         key_value_width=_key_value_width(names, everywhere, config.hidden_size),
-        total_parameters=sum(p.numel() for p in base.parameters()),
+        total_parameters=sum(weights_of(p) for p in base.parameters()),
         modules=modules,
         attention_paths=tuple(f"{stack}.{i}.{attention}" for i in range(len(blocks))) if prefixable else (),
         norms=tuple(_norms(block, f"{stack}.{i}") for i, block in enumerate(blocks)),

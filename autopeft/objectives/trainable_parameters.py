@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from autopeft.objectives import MemoryFunctions, Predicted, register
 from autopeft_searchspace.configuration import Configuration
+from autopeft_searchspace.rules import trainable_parameters
 from autopeft_searchspace.shape import ModelShape
-from autopeft_searchspace.space import trainable_parameters
 
 
 @register

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from autopeft.front import objective_values, quality
+from autopeft.layer_importance import space_of
 from autopeft.record import StudyRecord
 from autopeft.samplers.convert import SpaceDomain
 from autopeft.samplers.importance import Importance, importance
 from autopeft.samplers.limits import computed
-from autopeft_searchspace.space import OutsideSpace, Space, build_space
+from autopeft_searchspace.space import OutsideSpace, Space
 
 
 def effects(record: StudyRecord) -> list[Importance]:
@@ -18,7 +19,7 @@ def effects(record: StudyRecord) -> list[Importance]:
     Parameters are computed for any configuration; quality and memory are learnt from the complete trials,
     memory from what was predicted for them.
     """
-    space = build_space(record.spec.space.preset, record.shape, record.spec.space.change)
+    space = space_of(record.spec, record.shape, record.environment)
     domain = SpaceDomain(space)
     trials, values = objective_values(record.trials, record.spec)
     points, rows, errors = [], [], []

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from autopeft import front as fronts
 from autopeft.errors import AutopeftError
+from autopeft.layer_importance import space_of
 from autopeft.record import StudyRecord
 from autopeft.report import words
 from autopeft.report.certainty import front_probabilities
@@ -15,7 +16,6 @@ from autopeft.report.picks import Pick, Verdict, judge
 from autopeft.report.rows import Comparison, ObjectiveView, Row, compare, known, make_row, objective_views, seed_spread
 from autopeft.statistics import rank_correlation
 from autopeft.trial import Curve, TrialState
-from autopeft_searchspace.space import build_space
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def study_axes(record: StudyRecord) -> fronts.Axes | None:
     """The axes that the study keeps, else those its trials give; None where no trial is complete."""
     if kept := record.environment.get("axes"):
         return fronts.Axes.from_json(kept)
-    space = build_space(record.spec.space.preset, record.shape, record.spec.space.change)
+    space = space_of(record.spec, record.shape, record.environment)
     return fronts.study_axes(record.spec, space, record.trials, record.environment.get("full_memory_bytes"))
 
 

@@ -15,8 +15,9 @@ from autopeft.surrogate.posterior import Posterior, Surrogate
 from autopeft.surrogate.trend import standardised
 from autopeft.trial import Trial
 from autopeft_searchspace.configuration import Component, Configuration, Value
+from autopeft_searchspace.rules import default_learning_rate
 from autopeft_searchspace.shape import ModelShape
-from autopeft_searchspace.space import OutsideSpace, Space, default_learning_rate
+from autopeft_searchspace.space import OutsideSpace, Space
 
 Results = Sequence[tuple[Mapping[str, Any], float]]
 """What one earlier study found: (parameters, value of the first uncertain objective)."""

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from autopeft_searchspace.configuration import Configuration
-from autopeft_searchspace.space import Space, trainable_parameters
+from autopeft_searchspace.rules import trainable_parameters
+from autopeft_searchspace.space import Space
 
 Computed = Callable[[Configuration], float]
 

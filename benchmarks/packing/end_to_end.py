@@ -32,7 +32,7 @@ from autopeft.spec import StudySpec
 from autopeft.spec_file import read_spec
 from autopeft.trial import TrialSpec
 from autopeft_searchspace.configuration import Configuration
-from autopeft_searchspace.space import build_space
+from autopeft_searchspace.settings import build_space
 
 Found = list[tuple[float, float]]
 """(search quality, wall seconds) of each configuration."""

@@ -21,8 +21,10 @@ from problem import Problem
 
 from autopeft.front import Axes, Axis, smallest_adapter
 from autopeft_searchspace.configuration import Configuration
+from autopeft_searchspace.rules import default_learning_rate, trainable_parameters
+from autopeft_searchspace.settings import build_space
 from autopeft_searchspace.shape import LinearShape, ModelShape
-from autopeft_searchspace.space import Space, build_space, default_learning_rate, trainable_parameters
+from autopeft_searchspace.space import Space
 
 HEAD_ONLY = 0.60
 

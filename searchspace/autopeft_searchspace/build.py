@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from autopeft_searchspace import space
 from autopeft_searchspace.configuration import Configuration
 from autopeft_searchspace.registry import adapter_type
+from autopeft_searchspace.rules import check
 from autopeft_searchspace.shape import ModelShape
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def adapt(
     """
     from peft import get_peft_model
 
-    space.check(configuration, shape)
+    check(configuration, shape)
     if not configuration.components and not modules_to_save:
         backbone.requires_grad_(False)
         return backbone

@@ -11,6 +11,9 @@ Value = int | float | str | bool
 MAXIMUM_COMPONENTS = 3
 OPTIMIZERS = ("adamw", "lora_plus", "lora_fa", "riemannian")
 """The first is for every type, the others for pairs of low-rank factors (`autopeft.updates`)."""
+QUANTISATIONS = ("none", "int8", "nf4")
+"""How the frozen weights of the base model's linear modules are kept: as they are; in 8 bits (LLM.int8(), Dettmers et al.,
+NeurIPS 2022, arXiv 2208.07339); in the 4-bit normal float of QLoRA (Dettmers et al., NeurIPS 2023, arXiv 2305.14314)."""
 
 
 @dataclass(frozen=True)
@@ -90,12 +93,14 @@ class Configuration:
     learning_rate: peak of the schedule, for adapter and head alike.
     strategy: which layers train when; None where all of the adapter trains in every step.
     optimizer: one of `OPTIMIZERS`.
+    quantisation: of the base model, one of `QUANTISATIONS`.
     """
 
     components: tuple[Component, ...]
     learning_rate: float
     strategy: Strategy | None = None
     optimizer: str = OPTIMIZERS[0]
+    quantisation: str = QUANTISATIONS[0]
 
     @property
     def head_only(self) -> bool:
@@ -108,12 +113,14 @@ class Configuration:
         return json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
 
     def to_json(self) -> dict[str, Any]:
-        """`strategy` and `optimizer` stand there only where they are not the usual, so that keys without them are what they always were."""
+        """`strategy`, `optimizer` and `quantisation` are left out where they are the usual, so that keys stay what they always were."""
         found: dict[str, Any] = {"components": [c.to_json() for c in self.components], "learning_rate": self.learning_rate}
         if self.strategy:
             found["strategy"] = self.strategy.to_json()
         if self.optimizer != OPTIMIZERS[0]:
             found["optimizer"] = self.optimizer
+        if self.quantisation != QUANTISATIONS[0]:
+            found["quantisation"] = self.quantisation
         return found
 
     @classmethod
@@ -121,7 +128,9 @@ class Configuration:
         _check_kind("learning_rate", int | float, data["learning_rate"])
         strategy = Strategy.from_json(data["strategy"]) if "strategy" in data else None
         _check_kind("optimizer", str, optimizer := data.get("optimizer", OPTIMIZERS[0]))
-        return cls(tuple(Component.from_json(c) for c in data["components"]), data["learning_rate"], strategy, optimizer)
+        _check_kind("quantisation", str, quantisation := data.get("quantisation", QUANTISATIONS[0]))
+        components = tuple(Component.from_json(c) for c in data["components"])
+        return cls(components, data["learning_rate"], strategy, optimizer, quantisation)
 
     def __hash__(self) -> int:
         return hash(self.key)
@@ -136,7 +145,8 @@ class Configuration:
         if self.strategy:
             parts = [f"{' + '.join(parts) or 'no adapter'}; {self.strategy.in_words()}"]
         optimizer = "" if self.optimizer == OPTIMIZERS[0] else f", {self.optimizer}"
-        return f"{' + '.join(parts) or 'head only'}; learning rate {self.learning_rate:g}{optimizer}"
+        base = "" if self.quantisation == QUANTISATIONS[0] else f", on an {self.quantisation} base"
+        return f"{' + '.join(parts) or 'head only'}; learning rate {self.learning_rate:g}{optimizer}{base}"
 
 
 def ranges(layers: tuple[int, ...]) -> str:

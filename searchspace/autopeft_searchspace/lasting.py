@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from autopeft_searchspace.configuration import Configuration
+from autopeft_searchspace.rules import trainable_parameters
 from autopeft_searchspace.shape import LinearShape, ModelShape
-from autopeft_searchspace.space import trainable_parameters
 from autopeft_searchspace.strategies import active_layers, strategy_type
 
 

@@ -84,6 +84,10 @@ class AdapterType(ABC):
         """Whether building it takes something out of the weights of the base model; then it stands alone."""
         return False
 
+    def trains_quantised(self, component: Component) -> bool:
+        """Whether it trains on a base model whose weights are quantised."""
+        return self.supports.quantised_base and not self.changes_base(component)
+
     def starts_from_data(self, component: Component) -> bool:
         """Whether its first weights are found from training batches (`start`)."""
         return False

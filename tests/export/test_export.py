@@ -36,7 +36,7 @@ SERIAL = Component("serial", 8, (0, 1), (), {"place": "feed_forward", "bias": Tr
 def test_plain_peft_trains_what_was_counted(tmp_path: Path, architecture: str, task: str) -> None:
     from peft import LoraConfig, PeftConfig, get_peft_model
 
-    from autopeft_searchspace.space import trainable_parameters
+    from autopeft_searchspace.rules import trainable_parameters
 
     record, trial = record_on(architecture, LORA, task=task)
     written = export(record, trial, "peft", tmp_path / "out")
@@ -65,7 +65,7 @@ def test_a_composition_trains_from_its_file_after_import_autopeft(tmp_path: Path
     from peft import PeftConfig, get_peft_model
 
     import autopeft  # noqa: F401
-    from autopeft_searchspace.space import trainable_parameters
+    from autopeft_searchspace.rules import trainable_parameters
 
     record, trial = record_on("bert", SERIAL, LORA)
     export(record, trial, "peft", tmp_path)

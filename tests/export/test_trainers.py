@@ -102,6 +102,27 @@ def test_yaml_says_what_the_trial_was(tmp_path: Path) -> None:
     assert one["base_model"] == two["model_name_or_path"] == "org/base"
 
 
+def test_a_quantised_base_is_loaded_so(tmp_path: Path) -> None:
+    for bits, code in (
+        ("int8", "load_in_8bit=True"),
+        ("nf4", "load_in_4bit=True, bnb_4bit_quant_type='nf4', bnb_4bit_compute_dtype='float32'"),
+    ):
+        record, trial = record_on("llama", LORA)
+        trial = replace(trial, configuration=replace(trial.configuration, quantisation=bits))
+        for to in ("trl", "transformers", "peft", "axolotl", "llamafactory", "configuration"):
+            export(record, trial, to, tmp_path / bits / to)
+        for file in ("trl/train.py", "transformers/train.py"):
+            text = (tmp_path / bits / file).read_text()
+            assert f"quantised = BitsAndBytesConfig({code}, llm_int8_skip_modules=['lm_head', 'embed_out'])\n" in text
+            assert ast.parse(text)
+        assert f"quantization_config=BitsAndBytesConfig({code}" in (tmp_path / bits / "peft" / "README.md").read_text()
+        assert json.loads((tmp_path / bits / "configuration" / "configuration.json").read_text())["quantisation"] == bits
+        one, two = (yaml.safe_load((tmp_path / bits / f).read_text()) for f in ("axolotl/axolotl.yaml", "llamafactory/llamafactory.yaml"))
+        assert one.get("load_in_8bit", False) == (bits == "int8")
+        assert one.get("load_in_4bit", False) == (bits == "nf4") == (one["adapter"] == "qlora")
+        assert two["quantization_bit"] == {"int8": 8, "nf4": 4}[bits]
+
+
 @pytest.mark.parametrize("to", list(TOOLS))
 def test_what_a_tool_cannot_say_is_refused(tmp_path: Path, to: str) -> None:
     for components, kind, said in (

@@ -10,7 +10,7 @@ from bench import lora, run, workbench
 from autopeft.execute.workbench import Workbench
 from autopeft.memory import MemoryPredictor
 from autopeft_searchspace.configuration import Configuration
-from autopeft_searchspace.space import build_space
+from autopeft_searchspace.settings import build_space
 from autopeft_searchspace.strategies import published
 
 PUBLISHED, SAVING = published("ist"), published("ist", redraw=10, drop_state=True)

@@ -17,7 +17,7 @@ from autopeft.memory.model import Spots, block_features
 from autopeft.memory.predictor import FILE, design
 from autopeft.models.roles import find_shape
 from autopeft_searchspace.configuration import Component, Configuration
-from autopeft_searchspace.space import build_space
+from autopeft_searchspace.settings import build_space
 
 LABELS = ("x", "y", "z")
 

@@ -21,7 +21,7 @@ from autopeft.samplers.history import read_history
 from autopeft.samplers.named import SAMPLERS
 from autopeft.samplers.pareto import seen_axes
 from autopeft.samplers.whole import make_domain
-from autopeft_searchspace.space import trainable_parameters
+from autopeft_searchspace.rules import trainable_parameters
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 SPACE = small_space()

@@ -10,7 +10,7 @@ from synthetic import record
 from autopeft.report.effects import effects, kinds
 from autopeft.samplers.domain import Domain
 from autopeft.samplers.importance import importance
-from autopeft_searchspace.space import build_space
+from autopeft_searchspace.settings import build_space
 
 DOMAIN = Domain(
     {

@@ -15,7 +15,9 @@ from autopeft.samplers.named import SAMPLERS, make_sampler
 from autopeft.samplers.suggest import SpaceExhausted, study_of, suggest
 from autopeft.trial import Trial, TrialState
 from autopeft_searchspace.configuration import Component, Configuration
-from autopeft_searchspace.space import Space, build_space, trainable_parameters
+from autopeft_searchspace.rules import trainable_parameters
+from autopeft_searchspace.settings import build_space
+from autopeft_searchspace.space import Space
 
 KNOWN = {"trainable_parameters": lambda c: float(trainable_parameters(c, shape(layers=4)))}
 BIG = build_space("default", shape(layers=4))

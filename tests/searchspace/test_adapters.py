@@ -13,8 +13,10 @@ from autopeft_searchspace.configuration import Component, Configuration
 from autopeft_searchspace.dims import width_grid
 from autopeft_searchspace.linear import divisors
 from autopeft_searchspace.registry import adapter_type, adapter_types
+from autopeft_searchspace.rules import check, trainable_parameters
+from autopeft_searchspace.settings import build_space, presets
 from autopeft_searchspace.shape import ModelShape
-from autopeft_searchspace.space import OutsideSpace, build_space, check, presets, trainable_parameters
+from autopeft_searchspace.space import OutsideSpace
 
 FEED_FORWARD = {"place": "feed_forward", "bias": False}
 

@@ -20,8 +20,9 @@ from autopeft.models.roles import find_shape
 from autopeft_searchspace.build import adapt, unadapt
 from autopeft_searchspace.configuration import Component, Configuration
 from autopeft_searchspace.registry import adapter_types
+from autopeft_searchspace.rules import trainable_parameters
+from autopeft_searchspace.settings import build_space
 from autopeft_searchspace.shape import ModelShape
-from autopeft_searchspace.space import build_space, trainable_parameters
 
 pytestmark = pytest.mark.filterwarnings("ignore:Could not find a config file", "ignore:.is_gradient_checkpointing.:FutureWarning")
 

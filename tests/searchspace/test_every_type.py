@@ -21,8 +21,9 @@ from autopeft_searchspace.build import adapt, unadapt
 from autopeft_searchspace.configuration import Component, Configuration
 from autopeft_searchspace.not_offered import NOT_OFFERED
 from autopeft_searchspace.registry import AdapterType, adapter_type, adapter_types
+from autopeft_searchspace.rules import clash, trainable_parameters
+from autopeft_searchspace.settings import build_space
 from autopeft_searchspace.shape import ModelShape
-from autopeft_searchspace.space import build_space, clash, trainable_parameters
 from autopeft_searchspace.tuners.register import register
 
 register()

@@ -14,7 +14,9 @@ from peft import PeftModel
 from autopeft.models.roles import find_shape
 from autopeft_searchspace.build import adapt, peft_config, plain_config, unadapt
 from autopeft_searchspace.configuration import Component, Configuration
-from autopeft_searchspace.space import Space, build_space, check, trainable_parameters
+from autopeft_searchspace.rules import check, trainable_parameters
+from autopeft_searchspace.settings import build_space
+from autopeft_searchspace.space import Space
 
 
 def space(types: list[str], **change: Any) -> Space:

@@ -17,7 +17,8 @@ import tiny, torch
 from autopeft.models.roles import find_shape
 from autopeft_searchspace.build import adapt, merge
 from autopeft_searchspace.configuration import Component, Configuration
-from autopeft_searchspace.space import build_space, trainable_parameters
+from autopeft_searchspace.rules import trainable_parameters
+from autopeft_searchspace.settings import build_space
 
 backbone = tiny.build("bert")
 shape = find_shape(backbone)

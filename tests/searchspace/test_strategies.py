@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from made_up import lora, shape
 
-from autopeft_searchspace import space as spaces
+from autopeft_searchspace import rules
 from autopeft_searchspace.configuration import Component, Configuration, Strategy
-from autopeft_searchspace.space import OutsideSpace, build_space
+from autopeft_searchspace.settings import build_space, presets
+from autopeft_searchspace.space import OutsideSpace
 from autopeft_searchspace.strategies import STRATEGIES, layers_at_peak, published, strategy_type, trains_per_layer
 
 SPACE = build_space("layerwise", shape(4))
@@ -33,7 +34,7 @@ def test_a_strategy_travels_as_json_and_tells_configurations_apart(name: str) ->
 
 
 def test_only_a_space_that_asks_has_strategies() -> None:
-    for preset in set(spaces.presets()) - {"layerwise"}:
+    for preset in set(presets()) - {"layerwise"}:
         names = {d.name.partition(".")[0] for d in build_space(preset, shape()).dimensions}
         assert not names & {"strategy", *STRATEGIES}, preset
 
@@ -44,7 +45,7 @@ def test_every_strategy_is_drawn_valid_and_read_back() -> None:
     for _ in range(400):
         values = SPACE.sample(rng)
         configuration = SPACE.configuration(values)
-        spaces.check(configuration, SPACE.shape)
+        rules.check(configuration, SPACE.shape)
         assert SPACE.configuration(SPACE.values(configuration)).key == configuration.key
         seen.add(configuration.strategy.name if configuration.strategy else "none")
     assert seen == {"none", *STRATEGIES}
@@ -66,9 +67,9 @@ def test_unknown_names_and_settings_are_refused_with_near_names() -> None:
     with pytest.raises(ValueError, match="did you mean random_layers"):
         strategy_type("random_layer")
     with pytest.raises(ValueError, match="settings of random_layers must be active"):
-        spaces.check(replace(lora(), strategy=Strategy("random_layers", {"active": 0.5})), shape())
+        rules.check(replace(lora(), strategy=Strategy("random_layers", {"active": 0.5})), shape())
     with pytest.raises(ValueError, match=r"random_layers\.active must be of the kind of 0\.25"):
-        spaces.check(replace(lora(), strategy=published("random_layers", active="half")), shape())
+        rules.check(replace(lora(), strategy=published("random_layers", active="half")), shape())
 
 
 def test_a_type_whose_layers_share_trained_weights_is_refused() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import optuna
 
+from autopeft.layer_importance import space_of
 from autopeft.report import words
 from autopeft.report.charts.style import SERIES, Chart, layout, patterned
 from autopeft.report.rows import ObjectiveView, Row
@@ -20,8 +21,9 @@ from autopeft.spec import COMPUTED, COUNTS
 from autopeft.view import distribution, parameters
 from autopeft_searchspace.configuration import Configuration
 from autopeft_searchspace.lasting import base_parameters, mean_trained_parameters
+from autopeft_searchspace.rules import trainable_parameters
 from autopeft_searchspace.shape import ModelShape
-from autopeft_searchspace.space import Space, build_space, trainable_parameters
+from autopeft_searchspace.space import Space
 
 FEWEST_TRIALS = 10
 SHOWN = 10
@@ -57,7 +59,7 @@ def importances(summary: Summary) -> dict[str, Importance]:
     the space stands for, and objectives with fewer than `FEWEST_TRIALS`; all where that is quality.
     """
     record = summary.record
-    space = build_space(record.spec.space.preset, record.shape, record.spec.space.change)
+    space = space_of(record.spec, record.shape, record.environment)
     found = {}
     for objective in summary.objectives:
         if objective.name in COUNTS:

@@ -1,6 +1,6 @@
 """AdaMSS: outputs are clustered by their left singular vectors, each cluster with a rank-one update; size is clusters.
 
-rows of cluster k:  W_k x + b_k a_k V' x, V the r largest right singular vectors        as in Hugging Face peft (`AdamssConfig`)
+rows of cluster k:  W_k x + b_k a_k V' x, V the r largest right singular vectors        Zheng et al., NeurIPS 2025 (openreview 8ZdWmpYxT0)
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Adamss(LinearAdapter):
     name = "adamss"
     title = "Low-rank updates of clusters of outputs"
-    source = "AdaMSS as in Hugging Face peft"
+    source = "Zheng et al., NeurIPS 2025 (openreview 8ZdWmpYxT0)"
     traced_as = "rslora"
     supports = Supports(
         merge=True,

@@ -1,6 +1,6 @@
 """BD-LoRA: LoRA of which B is block-diagonal, so that its weights and its products fall by the number of blocks.
 
-W x + s diag(B_1 .. B_n) A x        as in Hugging Face peft (`BdLoraConfig`)
+W x + s diag(B_1 .. B_n) A x        (arXiv 2510.23346)
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ BLOCKS = 2
 class BdLora(LowRank):
     name = "bdlora"
     title = "LoRA whose second factor is block-diagonal"
-    source = "Block-diagonal LoRA as in Hugging Face peft"
+    source = "BD-LoRA (arXiv 2510.23346)"
     supports = Supports(
         merge=True,
         quantised_base=False,

@@ -1,6 +1,6 @@
 """BEFT: a trained vector is added to the outputs, as training the module's bias would (BitFit).
 
-    W x + b + v        Ben Zaken et al., ACL 2022 (arXiv 2106.10199); (arXiv 2509.15974)
+    W x + b + v        Ben Zaken et al., ACL 2022 (arXiv 2106.10199); of value projections, Huang et al., ACL 2026 (arXiv 2509.15974)
 
 It merges where the module has a bias.
 """
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Beft(LinearAdapter):
     name = "beft"
     title = "Trained vector added to outputs"
-    source = "BEFT (arXiv 2509.15974); Ben Zaken et al., ACL 2022 (arXiv 2106.10199)"
+    source = "Huang et al., ACL 2026 (arXiv 2509.15974); Ben Zaken et al., ACL 2022 (arXiv 2106.10199)"
     memory_like = "scaling"
     supports = Supports(merge=True, quantised_base=True, layers=True, roles=True, identity_at_start=True, plain_peft=True)
     rate = 1e-2

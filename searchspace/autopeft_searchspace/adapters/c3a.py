@@ -1,6 +1,7 @@
 """C3A: the update is made of circulant blocks, applied by fast Fourier transforms; size is blocks across the narrowest width.
 
-    W x + circular convolution of each block's trained kernel with its part of x        Chen et al. 2024 (arXiv 2407.19342), section 3
+    W x + circular convolution of each block's trained kernel with its part of x
+    Chen et al., ACL 2025 Findings (arXiv 2407.19342), section 3
 
 Kernels start at Xavier's initialisation, so that it does not start as the base model.
 """
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 class C3a(LinearAdapter):
     name = "c3a"
     title = "Update of circulant blocks"
-    source = "Chen et al. 2024 (arXiv 2407.19342)"
+    source = "Chen et al., ACL 2025 Findings (arXiv 2407.19342)"
     memory_like = "scaling"
     supports = Supports(merge=True, quantised_base=False, layers=True, roles=True, identity_at_start=False, plain_peft=True)
     highest = 64

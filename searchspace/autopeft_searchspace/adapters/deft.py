@@ -1,6 +1,6 @@
 """DEFT: what the weight does along r trained directions P is replaced by a trained matrix R.
 
-(W - P P' W + P R) x, with P of unit columns or from a QR        as in Hugging Face peft (`DeftConfig`)
+(W - Q S' W + Q R) x, Q = P and S = relu(P), or Q = S from a QR of P        Kumar et al., NeurIPS 2025
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Deft(LinearAdapter):
     name = "deft"
     title = "A projection taken out of the weight and trained anew"
-    source = "DEFT as in Hugging Face peft"
+    source = 'Kumar et al., NeurIPS 2025, "DEFT: decompositional efficient fine-tuning"'
     memory_like = "dense"
     supports = Supports(
         merge=True,

@@ -1,6 +1,6 @@
 """FRoD: the weights of a role share right directions V; a diagonal and a few other entries between them train.
 
-(U (diag(l) + S) V') x; size is how many of a thousand entries of S train        as in Hugging Face peft (`FrodConfig`)
+(U (diag(l) + S) V') x; size is how many of a thousand entries of S train        AAAI 2026 (doi 10.1609/aaai.v40i31.39813)
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class Frod(LinearAdapter):
     name = "frod"
     title = "Trained sparse matrix between joint singular directions"
-    source = "FRoD as in Hugging Face peft"
+    source = "FRoD, AAAI 2026 (doi 10.1609/aaai.v40i31.39813)"
     traced_as = "fourierft"
     memory_like = "dense"
     supports = Supports(

@@ -1,6 +1,6 @@
 """Lily: each module has its own A; all modules of the same size share a few B, mixed by a router.
 
-W x + s sum_e p_e B_e A x, p = softmax(R A x)        (arXiv 2407.09946), section 3
+W x + s sum_e p_e B_e A x, p = softmax(R A x)        Zhong et al., ACL 2025 Findings (arXiv 2407.09946)
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ EXPERTS = 4
 class Lily(LinearAdapter):
     name = "lily"
     title = "LoRA whose second factors are shared and mixed across layers"
-    source = "Lily (arXiv 2407.09946)"
+    source = "Zhong et al., ACL 2025 Findings (arXiv 2407.09946)"
     supports = Supports(merge=False, quantised_base=False, layers=True, roles=True, identity_at_start=True, plain_peft=True)
     highest = 64
     rate = 3e-3

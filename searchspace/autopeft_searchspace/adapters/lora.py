@@ -67,6 +67,9 @@ class Lora(LowRank):
     def changes_base(self, component: Component) -> bool:
         return self.option(component, "init") in CHANGING_THE_BASE
 
+    def trains_quantised(self, component: Component) -> bool:
+        return super().trains_quantised(component) and not self.starts_from_data(component)
+
     def alpha(self, component: Component) -> float:
         return float(component.options["alpha"])
 

@@ -1,6 +1,6 @@
 """PEANuT: the update is what a small network makes of the weight itself.
 
-W x + (g(W' A) B)' x, g a network of `depth` layers of width r        (arXiv 2410.01870), section 3
+W x + (g(W' A) B)' x, g a network of `depth` layers of width r        Zhong et al. 2024 (arXiv 2410.01870)
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Peanut(LinearAdapter):
     name = "peanut"
     title = "A small network that makes the update from the weight"
-    source = "PEANuT (arXiv 2410.01870)"
+    source = "Zhong et al. 2024 (arXiv 2410.01870)"
     memory_like = "dense"
     supports = Supports(
         merge=True,

@@ -1,6 +1,6 @@
 """PSOFT: a trained rotation, with trained scales on both sides, inside the span of the r largest singular directions.
 
-W x + A (diag(a) R diag(b) - I) B x, A B the best rank-r fit of W        (openreview FSHrinMArK), section 4
+W x + A (diag(a) R diag(b) - I) B x, A B the best rank-r fit of W        Wu et al., ICLR 2026 (arXiv 2505.11235)
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Psoft(LinearAdapter):
     name = "psoft"
     title = "Orthogonal rotation inside the main subspace"
-    source = "Wu et al. (openreview FSHrinMArK)"
+    source = "Wu et al., ICLR 2026 (arXiv 2505.11235)"
     supports = Supports(
         merge=True,
         quantised_base=False,

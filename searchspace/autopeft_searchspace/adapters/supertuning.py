@@ -1,6 +1,6 @@
 """Super-Tuning: the largest entries of the weight train; size is how many of ten thousand.
 
-(W + S) x, S at the entries of largest |W|        (arXiv 2607.09287)
+(W + S) x, S at the entries of largest |W|        Ilin et al. 2026 (arXiv 2607.09287)
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class SuperTuning(LinearAdapter):
     name = "supertuning"
     title = "The largest entries of the weight trained"
-    source = "Super-Tuning (arXiv 2607.09287)"
+    source = "Ilin et al. 2026 (arXiv 2607.09287)"
     memory_like = "dense"
     supports = Supports(merge=True, quantised_base=False, layers=True, roles=True, identity_at_start=True, plain_peft=True)
     rate = 2e-3

@@ -1,6 +1,6 @@
 """TinyLoRA: a random projection of u trained numbers into the r x r core between singular vectors.
 
-W x + U_r S_r (sum_i v_i P_i) V_r' x, P_i random and fixed        (arXiv 2602.04118)
+W x + U_r S_r (sum_i v_i P_i) V_r' x, P_i random and fixed        (arXiv 2602.04118), on LoRA-XS (arXiv 2405.17604)
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """WaveFT: the update is the inverse wavelet transform of n trained coefficients at random places.
 
-W x + scale D^-1(E) x, Haar wavelets        as in Hugging Face peft (`WaveFTConfig`)
+W x + scale D^-1(E) x, Haar wavelets        Bilican et al. 2025 (arXiv 2505.12532)
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class WaveFt(LinearAdapter):
     name = "waveft"
     title = "Few trained wavelet coefficients of the update"
-    source = "WaveFT as in Hugging Face peft"
+    source = "Bilican et al. 2025 (arXiv 2505.12532)"
     traced_as = "fourierft"
     memory_like = "dense"
     supports = Supports(merge=True, quantised_base=False, layers=True, roles=True, identity_at_start=True, plain_peft=True)

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from peft import PeftConfig
 
 
+SCALING = 2
+"""alpha / rank of types that do not search it: the learning rate is searched."""
+
+
 class LinearAdapter(AdapterType):
     """options: option -> its values; ordered by size where they are numbers.
     highest: largest size searched. rate: default learning rate, whatever the size.
@@ -59,6 +63,14 @@ class LinearAdapter(AdapterType):
     def problem(self, component: Component, shape: ModelShape) -> str | None:
         """Why a model cannot take this size, or None where it can."""
         return None
+
+    def alpha(self, component: Component) -> float:
+        """Of types whose update is scaled by alpha / rank."""
+        return SCALING * component.size
+
+    def takes_ranks(self, component: Component) -> bool:
+        """Whether peft has a pattern of ranks and alphas for it."""
+        return False
 
     # the contract
 
@@ -133,6 +145,20 @@ class LinearAdapter(AdapterType):
         config.target_modules = config.target_modules or [module.path for module in targets]
         if hasattr(config, "fan_in_fan_out"):
             config.fan_in_fan_out = any(module.transposed for module in targets)
+        return config
+
+    def pattern_config(self, components: Sequence[Component], shape: ModelShape) -> PeftConfig | None:
+        """One config with `rank_pattern` and `alpha_pattern`, where nothing but rank and alpha differs."""
+        first = components[0]
+        if not self.takes_ranks(first) or any({**c.options, "alpha": 0} != {**first.options, "alpha": 0} for c in components):
+            return None
+        config: Any = self.peft_config(first, shape)
+        if config is None:
+            return None
+        paths = {module.path: component for component in components for module in self.targets(component, shape)}
+        config.target_modules = list(paths)
+        config.rank_pattern = {path: component.size for path, component in paths.items() if component.size != first.size}
+        config.alpha_pattern = {path: self.alpha(paths[path]) for path in config.rank_pattern}
         return config
 
     def attach(self, component: Component, shape: ModelShape, base: Base | None = None) -> Mapping[str, Any]:

@@ -12,9 +12,6 @@ from autopeft_searchspace.shape import LinearShape, ModelShape
 if TYPE_CHECKING:
     from peft import PeftConfig
 
-VARIANT_SCALING = 2
-"""alpha / rank of the variants, which do not search it: the learning rate is searched."""
-
 
 class LowRank(LinearAdapter):
     """Rank r with B: r -> d_out starting at zero. A subclass names the settings that it adds."""
@@ -23,26 +20,13 @@ class LowRank(LinearAdapter):
         """Arguments of `LoraConfig` beside rank and alpha."""
         return {}
 
-    def alpha(self, component: Component) -> float:
-        return VARIANT_SCALING * component.size
+    def takes_ranks(self, component: Component) -> bool:
+        return self.pairs and not self.changes_base(component)
 
     def config(self, component: Component, targets: Sequence[LinearShape], shape: ModelShape) -> PeftConfig:
         from peft import LoraConfig
 
         return LoraConfig(r=component.size, lora_alpha=self.alpha(component), **self.settings(component, targets, shape))
-
-    def pattern_config(self, components: Sequence[Component], shape: ModelShape) -> PeftConfig | None:
-        """One `LoraConfig` with `rank_pattern` and `alpha_pattern`, where nothing but rank and alpha differs."""
-        first = components[0]
-        same = all({**c.options, "alpha": 0} == {**first.options, "alpha": 0} for c in components)
-        if not self.pairs or not same or self.changes_base(first):
-            return None
-        config: Any = self.peft_config(first, shape)
-        paths = {module.path: component for component in components for module in self.targets(component, shape)}
-        config.target_modules = list(paths)
-        config.rank_pattern = {path: component.size for path, component in paths.items() if component.size != first.size}
-        config.alpha_pattern = {path: self.alpha(paths[path]) for path in config.rank_pattern}
-        return config
 
     def per_module(self, component: Component, module: LinearShape, shape: ModelShape) -> int:
         """rank * (d_in + d_out)."""

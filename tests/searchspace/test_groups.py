@@ -68,16 +68,19 @@ def test_points_come_back_and_are_built_as_counted(types: list[str], tmp_path: P
         backbone = unadapt(model)
 
 
-def test_sizes_of_lora_are_a_rank_pattern_of_plain_peft() -> None:
-    own = space(["lora"])
-    configuration = own.configuration(point(own, "lora:4", "q", 0.25, 2.0, 1.0))
+@pytest.mark.parametrize("kind", ["lora", "loha", "lokr"])
+def test_sizes_are_a_rank_pattern_of_plain_peft(kind: str) -> None:
+    own = space([kind])
+    configuration = own.configuration(point(own, f"{kind}:4", "q", 0.25, 2.0, 1.0))
     config: Any = plain_config(configuration, own.shape)
     ranks = {path: config.rank_pattern.get(path, config.r) for path in config.target_modules}
     assert list(ranks.values()) == [1, 4, 8]
     model = adapt(tiny.build("bert"), configuration, own.shape, task_type=None)
-    assert model.peft_config["default"].peft_type == "LORA"
-    built = {name.split(".lora_A")[0]: p.shape[0] for name, p in model.named_parameters() if "lora_A" in name}
-    assert {name.removeprefix("base_model.model."): rank for name, rank in built.items()} == ranks
+    assert model.peft_config["default"].peft_type == kind.upper()
+    layers = {name.removeprefix("base_model.model."): m for name, m in model.named_modules() if hasattr(m, "r") and hasattr(m, "scaling")}
+    assert {name: layer.r["default"] for name, layer in layers.items()} == ranks
+    assert len({layer.scaling["default"] for layer in layers.values()}) == 1
+    assert sum(p.numel() for p in model.parameters() if p.requires_grad) == trainable_parameters(configuration, own.shape)
 
 
 def test_types_without_a_pattern_are_a_composition() -> None:

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 
 from autopeft_searchspace.configuration import Component
 from autopeft_searchspace.dims import powers_of_two
-from autopeft_searchspace.linear import LinearAdapter, narrowest
-from autopeft_searchspace.low_rank import VARIANT_SCALING
+from autopeft_searchspace.linear import SCALING, LinearAdapter, narrowest
 from autopeft_searchspace.registry import Supports, register
 from autopeft_searchspace.shape import LinearShape, ModelShape
 
@@ -59,5 +58,5 @@ class AdaLora(LinearAdapter):
 
         initial = self.initial(component)
         return AdaLoraConfig(
-            init_r=initial, target_r=component.size, lora_alpha=VARIANT_SCALING * initial, total_step=UNSET_STEPS, orth_reg_weight=0.1
+            init_r=initial, target_r=component.size, lora_alpha=SCALING * initial, total_step=UNSET_STEPS, orth_reg_weight=0.1
         )

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from autopeft_searchspace.configuration import Component
-from autopeft_searchspace.low_rank import VARIANT_SCALING, LowRank
+from autopeft_searchspace.linear import SCALING
+from autopeft_searchspace.low_rank import LowRank
 from autopeft_searchspace.registry import Base, Supports, register
 from autopeft_searchspace.shape import LinearShape, ModelShape
 
@@ -34,4 +35,4 @@ class Hydra(LowRank):
     def attach(self, component: Component, shape: ModelShape, base: Base | None = None) -> Mapping[str, Any]:
         from autopeft_searchspace.tuners.parts import HydraPart
 
-        return {m.path: HydraPart(m.d_in, component.size, m.d_out, VARIANT_SCALING) for m in self.targets(component, shape)}
+        return {m.path: HydraPart(m.d_in, component.size, m.d_out, SCALING) for m in self.targets(component, shape)}

@@ -31,7 +31,10 @@ class Loha(LinearAdapter):
         """2 * rank * (d_in + d_out)."""
         return 2 * component.size * (module.d_in + module.d_out)
 
+    def takes_ranks(self, component: Component) -> bool:
+        return True
+
     def config(self, component: Component, targets: Sequence[LinearShape], shape: ModelShape) -> PeftConfig:
         from peft import LoHaConfig
 
-        return LoHaConfig(r=component.size, alpha=2 * component.size)
+        return LoHaConfig(r=component.size, alpha=self.alpha(component))

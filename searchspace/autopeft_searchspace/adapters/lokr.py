@@ -36,10 +36,13 @@ class Lokr(LinearAdapter):
         """C, and the second factor: whole, or rank * (its rows + its columns)."""
         return _count(component.size, module)
 
+    def takes_ranks(self, component: Component) -> bool:
+        return True
+
     def config(self, component: Component, targets: Sequence[LinearShape], shape: ModelShape) -> PeftConfig:
         from peft import LoKrConfig
 
-        return LoKrConfig(r=component.size, alpha=2 * component.size, decompose_factor=FACTOR)
+        return LoKrConfig(r=component.size, alpha=self.alpha(component), decompose_factor=FACTOR)
 
 
 def _count(rank: int, module: LinearShape) -> int:

@@ -6,6 +6,8 @@ Other ways to start, all of which keep the function (the part of W that A and B 
 of W): the r largest singular triplets (PiSSA, arXiv 2404.02948), the QR factors (OLoRA, arXiv
 2406.01775), orthonormal rows and columns. And three that look at training batches first: at what the
 modules read (EVA, which keeps W), at that and W (CorDA), or at the gradient of W (LoRA-GA).
+
+LoftQ (arXiv 2310.08659) is not among them: peft 0.21 computes it on CUDA alone, so it could not be tested.
 """
 
 from __future__ import annotations

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from autopeft_searchspace.configuration import Component
 from autopeft_searchspace.dims import powers_of_two
-from autopeft_searchspace.linear import OwnLinearAdapter, narrowest
-from autopeft_searchspace.low_rank import VARIANT_SCALING
+from autopeft_searchspace.linear import SCALING, OwnLinearAdapter, narrowest
 from autopeft_searchspace.registry import Base, Supports, register
 from autopeft_searchspace.shape import LinearShape, ModelShape
 
@@ -51,7 +50,7 @@ class Rosa(OwnLinearAdapter):
         from autopeft_searchspace.tuners.entries import SparsePart
 
         targets = self.targets(component, shape)
-        return {m.path: SparsePart(m.d_in, component.size, m.d_out, self.entries(component, m), VARIANT_SCALING) for m in targets}
+        return {m.path: SparsePart(m.d_in, component.size, m.d_out, self.entries(component, m), SCALING) for m in targets}
 
     def stored_bytes(self, component: Component, shape: ModelShape) -> int:
         """Beside what trains, the place of each entry in 64 bits."""

@@ -25,7 +25,7 @@ from autopeft.tasks import Encoded, task_for
 from autopeft.tracing import MemoryEstimate, trace_step
 from autopeft.training import Recipe, make_optimizer, train_step
 from autopeft_searchspace.build import adapt
-from autopeft_searchspace.configuration import Component, Configuration
+from autopeft_searchspace.configuration import QUANTISATIONS, Component, Configuration
 from autopeft_searchspace.registry import adapter_type, adapter_types
 from autopeft_searchspace.rules import check
 from autopeft_searchspace.shape import ModelShape
@@ -44,7 +44,8 @@ MOST = 2**20
 @dataclass(frozen=True)
 class Setting:
     """What memory depends on beside the configuration. length: tokens of every example. weights: type in
-    which the frozen base model is kept, `fp32` or `bf16`. precision: of the computation, the same."""
+    which the frozen base model is kept, `fp32`, `bf16`, or for its linear modules alone a quantisation; weights that train are in
+    `fp32` then. precision: of the computation, `fp32` or `bf16`."""
 
     batch_size: int = 32
     length: int = 128
@@ -92,7 +93,11 @@ class Footprints:
 
     def trace(self, configuration: Configuration | None, setting: Setting) -> MemoryEstimate:
         """configuration: None for full fine-tuning. ModelError where the model cannot take it or the length."""
-        model = self._load(configuration.quantisation if configuration else NONE)
+        quantisation = NONE
+        if configuration is not None:
+            asked = setting.weights if setting.weights in QUANTISATIONS else NONE
+            quantisation = asked if configuration.quantisation == NONE else configuration.quantisation
+        model = self._load(quantisation)
         most = getattr(model.backbone.config, "max_position_embeddings", None) or MOST
         if setting.length > most:
             raise ModelError(f"length must be at most {most}, which {self._base!r} can take; it is {setting.length}")
@@ -242,8 +247,9 @@ def _tokenizer() -> PreTrainedTokenizerBase:
 
 
 def _recipe(setting: Setting, counted: int) -> Recipe:
-    for name in ("precision", "weights"):
-        if getattr(setting, name) not in ("fp32", "bf16"):
-            raise AutopeftError(f"{name} must be fp32 or bf16, it is {getattr(setting, name)!r}")
+    plain = ("fp32", "bf16")
+    for name, known in (("precision", plain), ("weights", (*plain, *QUANTISATIONS[1:]))):
+        if getattr(setting, name) not in known:
+            raise AutopeftError(f"{name} must be {', '.join(known[:-1])} or {known[-1]}, it is {getattr(setting, name)!r}")
     length, precision = setting.length, setting.precision
     return Recipe("", "", "", "", length, length, setting.device_type, precision, setting.batch_size, 1, 0.0, 0.01, 1.0, False, counted)

@@ -40,6 +40,15 @@ def test_without_weights_or_tokeniser_it_is_the_step_that_is_measured(prints: Fo
     assert prints.trace(None, SETTING).optimizer > found.optimizer
 
 
+def test_quantised_weights_take_less_where_the_base_model_is_frozen(prints: Footprints) -> None:
+    configuration = measuring.lora(prints.shape)
+    whole, eight, four = (prints.trace(configuration, Setting(2, 8, "cuda", "bf16", w)) for w in ("fp32", "int8", "nf4"))
+    assert whole.weights > eight.weights > four.weights
+    assert whole.peak > eight.peak > four.peak
+    assert whole.optimizer == eight.optimizer == four.optimizer
+    assert prints.trace(None, Setting(2, 8, weights="nf4")) == prints.trace(None, Setting(2, 8))
+
+
 def test_weights_in_half_precision_take_half(prints: Footprints) -> None:
     configuration = Configuration((), 1e-3)
     full, half = (prints.trace(configuration, Setting(2, 8, "cuda", "bf16", weights)).weights for weights in ("fp32", "bf16"))

@@ -19,7 +19,7 @@ File = Annotated[Path | None, typer.Option("--configuration", help="With --model
 Batch = Annotated[int, typer.Option("--batch", min=1, help="With --model: examples per step.")]
 Length = Annotated[int, typer.Option("--length", min=2, help="With --model: tokens per example.")]
 Precision = Annotated[str, typer.Option("--precision", help="With --model: of the computation, bf16 or fp32.")]
-Weights = Annotated[str, typer.Option("--weights", help="With --model: of the frozen base model, fp32 or bf16.")]
+Weights = Annotated[str, typer.Option("--weights", help="With --model: of the frozen base model: fp32, bf16, int8 or nf4.")]
 Card = Annotated[
     str | None, typer.Option("--card", help="With --model: memory such as 24GB; the largest batch and adapter size within it.")
 ]

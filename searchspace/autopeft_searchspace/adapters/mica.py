@@ -1,6 +1,7 @@
 """MiCA: LoRA of which one side is fixed to the r smallest singular directions of the weight.
 
-W x + s U_r A x, U_r the left singular vectors of the r smallest singular values, A starting at zero        (arXiv 2604.01694)
+W x + s U_r A x, U_r the left singular vectors of the r smallest singular values, A starting at zero        Rüdiger & Raschka 2026
+(arXiv 2604.01694)
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from autopeft_searchspace.shape import LinearShape, ModelShape
 class Mica(LowRank):
     name = "mica"
     title = "LoRA whose fixed side is the smallest singular vectors"
-    source = "MiCA (arXiv 2604.01694)"
+    source = "Rüdiger & Raschka 2026 (arXiv 2604.01694)"
     traced_as = "rslora"
     supports = Supports(
         merge=True,

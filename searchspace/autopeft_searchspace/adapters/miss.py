@@ -1,6 +1,6 @@
 """MiSS (Bone): inputs are summed in groups, and one small trained matrix maps the sums; `bat` weighs it by the weight.
 
-    W x + D (sum of r-wide pieces of x)        Kang 2024 (arXiv 2409.15371), equations 3 and 6
+    W x + D (sum of r-wide pieces of x)        Kang & Yin 2024 (arXiv 2409.15371), equations 3 and 6
 
 `bat`: W + W_block D_block + D_block for r x r blocks, so that r must divide both widths.
 """
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class Miss(LinearAdapter):
     name = "miss"
     title = "One shared row block for all blocks of inputs"
-    source = "Kang 2024 (arXiv 2409.15371)"
+    source = "Kang & Yin 2024 (arXiv 2409.15371)"
     memory_like = "scaling"
     supports = Supports(merge=True, quantised_base=True, layers=True, roles=True, identity_at_start=True, plain_peft=True, innermost=True)
     options = {"bat": (False, True)}  # noqa: RUF012

@@ -1,6 +1,6 @@
 """MonteCLoRA: LoRA whose first factor is a weighted mean of samples from a trained distribution, in training only.
 
-A <- A + sum_i w_i Z_i, Z_i ~ N(0, S), S and w trained        (arXiv 2411.04358)
+A <- A + sum_i w_i Z_i, Z_i ~ N(0, S), S (Wishart) and w (Dirichlet) trained        Seth et al. 2024 (arXiv 2411.04358)
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SAMPLES = 8
 class MontecLora(LowRank):
     name = "monteclora"
     title = "LoRA averaged over sampled factors"
-    source = "MonteCLoRA (arXiv 2411.04358)"
+    source = "Seth et al. 2024 (arXiv 2411.04358)"
     traced_as = "rslora"
     supports = Supports(
         merge=True,

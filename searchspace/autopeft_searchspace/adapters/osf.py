@@ -1,6 +1,6 @@
 """OSF: the smallest singular triplets of a weight train, the largest stay; size is the number that trains.
 
-W_fixed x + U diag(s) V' x        (arXiv 2504.07097)
+W_fixed x + U diag(s) V' x        Nayak et al. 2025 (arXiv 2504.07097)
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class Osf(LinearAdapter):
     name = "osf"
     title = "All but the main singular directions trained"
-    source = "OSF (arXiv 2504.07097)"
+    source = "Nayak et al. 2025 (arXiv 2504.07097)"
     supports = Supports(
         merge=True,
         quantised_base=False,

@@ -70,6 +70,7 @@ class Workbench:
         self.precision = find_precision(spec.precision, self.device)
         self.attention = find_attention(self.device.type, self.precision, spec.data.max_length)
         self._bases = Bases(self.load, lambda: FrozenLayers(int(SHARE_OF_MEMORY * free_memory_bytes())), self.device)
+        self.quantisation = ""
         self.usual = offered(spec.space.preset, spec.space.change)[0]
         self.use(self.usual)
         self.shape = find_shape(self.model.backbone, spec.model.roles)
@@ -88,8 +89,9 @@ class Workbench:
 
     def use(self, quantisation: str) -> None:
         """Make the base model of a quantisation the one that trials run on."""
-        base = self._bases.of(quantisation)
-        self.quantisation, self.model, self.frozen = quantisation, base.model, base.frozen
+        if quantisation != self.quantisation:
+            base = self._bases.of(quantisation)
+            self.quantisation, self.model, self.frozen = quantisation, base.model, base.frozen
 
     def encode(self, examples: Sequence[Any]) -> Any:
         return self.task.encode(examples, self.tokenizer, self.spec.data.max_length)
@@ -211,9 +213,8 @@ class Workbench:
             return self.task.predict(self.model, encoded, self.spec.training.evaluation_batch_size, self.device)
 
     def build(self, configuration: Configuration, seed: int) -> None:
-        if configuration.quantisation != self.quantisation:
-            self.use(configuration.quantisation)
-            self.blocks = transformer_blocks(self.model.backbone, self.shape)
+        self.use(configuration.quantisation)
+        self.blocks = transformer_blocks(self.model.backbone, self.shape)
         torch.manual_seed(seed)
         self.model.reset_head(seed)
         self.model.backbone = adapt(

@@ -173,7 +173,7 @@ def test_room_is_as_given_or_as_memory_and_throughput_allow(bench: Workbench, mo
     rates = {1: 10.0, 2: 19.0, 4: 30.0, 8: 31.0}
     monkeypatch.setattr("autopeft.execute.pack_bench._steps_per_second", lambda bench, configuration, recipe, count: rates[count])
     assert find_room(bench, "auto") == 4
-    monkeypatch.setattr("autopeft.execute.pack_bench._free_bytes", lambda bench: 0)
+    monkeypatch.setattr("autopeft.execute.pack_bench.free_bytes", lambda device: 0)
     assert find_room(bench, "auto") == 1
 
 

@@ -18,6 +18,7 @@ from autopeft.packing.rows import Rows, each_tensor
 from autopeft.packing.views import NotPackable, view_of
 from autopeft.tasks import Batch
 from autopeft_searchspace.shape import ModelShape
+from autopeft_searchspace.tuners.prompt import PromptPart
 
 
 class TrialFault(Exception):
@@ -231,7 +232,8 @@ class Trunk:
 def adapted_modules(bare: nn.Module, adapted: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """(path, module) of every module of a trial's model that is not what the bare backbone has there.
 
-    Raises NotPackable where inputs of the whole model are changed, or weights of the base model train in place.
+    Raises NotPackable where inputs of the whole model or the number of tokens are changed, or weights of the base model train
+    in place.
     """
     if isinstance(adapted, PeftModel):
         if adapted.active_peft_config.is_prompt_learning:
@@ -247,6 +249,8 @@ def adapted_modules(bare: nn.Module, adapted: nn.Module) -> Iterator[tuple[str, 
         for name, child in shared.named_children():
             there, place = getattr(own, name), f"{path}.{name}".lstrip(".")
             if type(there) is not type(child) or there._forward_hooks or there._forward_pre_hooks:
+                if any(isinstance(module, PromptPart) for module in there.modules()):
+                    raise NotPackable(f"tokens stand before the text in {place}, which other trials lack")
                 yield place, there
             else:
                 waiting.append((place, child, there))

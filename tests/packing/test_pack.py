@@ -249,3 +249,12 @@ def test_a_trial_with_tokens_in_front_of_the_model_cannot_be_packed(bert: Settin
     with pytest.raises(NotPackable, match="in front"):
         pack.join(0, model, recipe("classification"), MIXED[0])
     assert len(pack) == 0
+
+
+def test_a_trial_whose_layers_see_more_tokens_cannot_be_packed(bert: Setting) -> None:
+    configuration = Configuration((Component("prompt", 2, (1,)),), 1e-2)
+    model = bert.build(view_of(bert.model), configuration, 0)
+    pack = Pack(bert.model, bert.shape, bert.task, CPU)
+    with pytest.raises(NotPackable, match=r"tokens stand before the text in encoder\.layer\.1"):
+        pack.join(0, model, recipe("classification"), configuration)
+    assert len(pack) == 0

@@ -1,141 +1,175 @@
-"""The same configurations by transformers.Trainer and peft one after another, by the local and by the packed executor.
+"""The same configurations by transformers.Trainer and peft one after another, and by our executors, part by part.
 
-    python benchmarks/packing/end_to_end.py SPEC [--configurations 24] [--steps 100] [--ways trainer local packed]
+    python benchmarks/packing/end_to_end.py SPEC [--configurations 24] [--steps 60] [--ways ...] [--threads 2]
 
-SPEC: a study; its model, data, recipe and device are used. Configurations are drawn from its space with seed 0.
-Trainer loads the model anew for each, as a script would, with the same precision, dropout, batch size, schedule
-and clipping; its batches are drawn at random and padded to their longest. Rungs are left out. Wall seconds include
-evaluation on the search split. Writes ../results/end-to-end-<device>.csv, a row for each way and configuration.
+SPEC: a study of classification; its model, data, recipe and device are used. Configurations are drawn from its space with
+seed 0. Each way below adds one thing to the one above it, but for `packed`, which stands beside `workers`:
+
+    trainer     a fresh model for each configuration, batches drawn at random, attention as transformers chooses it
+    batches     the same with our batches, which group examples of alike length
+    attention   the same with the attention that `device.find_attention` chooses
+    warm        our worker, one with all threads: the model stays loaded, evaluation takes batches of one length
+    sharing     the same, sharing what the layers below the first adapted one compute
+    workers     as `autopeft search` does it: as many workers as there are cores, one thread each
+    packed      one worker that trains several trials in one model
+
+Every way lives in a process of its own, whose start (imports, model, data, workers) is timed by itself. The ways take turns, a
+few configurations at a time. Each trial is measured on the search and the confirm split; ours also measure the peak of
+memory and the time of a step, which Trainer is not asked for. Rungs are left out. Rows are added to
+../results/end-to-end-<device>.csv: wall_seconds is the share of each configuration in the turn that it ran in.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from rows import write
-from torch import nn
-from transformers import Trainer, TrainingArguments
+from plain import PlainTrials, drawn, use_threads
+from rows import add
 
-from autopeft.device import find_devices
-from autopeft.execute.executor import Ended, Rung
-from autopeft.execute.local import LocalExecutor
+from autopeft.device import find_attention, find_device, find_precision
+from autopeft.execute import make_executor
+from autopeft.execute.executor import Ended, Executor, Rung
 from autopeft.execute.workbench import Workbench
 from autopeft.spec import StudySpec
-from autopeft.spec_file import read_spec
-from autopeft.trial import TrialSpec
+from autopeft.spec_file import read_spec, relocate
+from autopeft.trial import Measurement, TrialSpec
 from autopeft_searchspace.configuration import Configuration
 from autopeft_searchspace.settings import build_space
 
-Found = list[tuple[float, float]]
-"""(search quality, wall seconds) of each configuration."""
+AT_A_TURN = 8
+Run = Callable[[Sequence[Configuration]], list[dict[str, Measurement] | None]]
+"""Quality by split of each configuration; None of one that did not end well."""
 
 
-class Lossy(nn.Module):
-    """A task model as Trainer wants one."""
-
-    def __init__(self, bench: Workbench) -> None:
-        super().__init__()
-        self.model, self._task = bench.model, bench.task
-
-    def forward(self, **batch: Any) -> dict[str, Any]:
-        return {"loss": self._task.loss(self.model, batch)}
+@contextmanager
+def by_trainer(spec: StudySpec, folder: Path, steps: int, threads: int, *, ours: bool = False, chosen: bool = False) -> Iterator[Run]:
+    device = find_device(spec.device)
+    attention = find_attention(device.type, find_precision(spec.precision, device), spec.data.max_length) if chosen else "sdpa"
+    trials = PlainTrials(spec, folder, steps, "ours" if ours else "drawn", attention)
+    yield lambda configurations: [trials.run(configuration) for configuration in configurations]
 
 
-def by_trainer(spec: StudySpec, folder: Path, configurations: list[Configuration], steps: int) -> Found:
-    found = []
-    for configuration in configurations:
-        start = time.perf_counter()
-        bench = Workbench(spec, folder, find_devices(spec.device)[0])
-        bench.build(configuration, 0)
-        training = spec.training
-        with tempfile.TemporaryDirectory() as output:
-            arguments = TrainingArguments(
-                output_dir=output,
-                max_steps=steps,
-                per_device_train_batch_size=training.batch_size,
-                learning_rate=configuration.learning_rate,
-                warmup_steps=int(steps * training.warmup_share),
-                weight_decay=training.weight_decay,
-                max_grad_norm=training.clip_norm,
-                bf16=bench.precision == "bf16",
-                use_cpu=bench.device.type == "cpu",
-                report_to=[],
-                save_strategy="no",
-                logging_strategy="no",
-                disable_tqdm=True,
-                remove_unused_columns=False,
-                dataloader_pin_memory=False,
-                seed=0,
-            )
-
-            def collate(examples: list[Any], bench: Workbench = bench) -> Any:
-                return bench.task.collate(examples, bench.model.pad_id, "cpu")
-
-            Trainer(Lossy(bench), arguments, train_dataset=bench.train_set, data_collator=collate).train()
-        quality = bench.task.score(spec.quality, bench.predict(bench.search_set), bench.search_set).value
-        found.append((quality, time.perf_counter() - start))
-    return found
+@contextmanager
+def by_executor(spec: StudySpec, folder: Path, steps: int, threads: int, **change: Any) -> Iterator[Run]:
+    with tempfile.TemporaryDirectory() as study:
+        content = {**relocate(spec, folder, Path(study)).model_dump(mode="json"), **change}
+        executor = make_executor(StudySpec.model_validate(content), Path(study), 0)
+        executor.start(threads if change.get("workers") == 1 or "executor" in change else None, calibrate=False)
+        try:
+            yield partial(through, executor, spec.quality, steps)
+        finally:
+            executor.close()
 
 
-def by_executor(name: str, spec: StudySpec, folder: Path, configurations: list[Configuration], steps: int) -> Found:
-    """All through one worker for each device, its start included in the first one's seconds."""
-    given = StudySpec.model_validate({**spec.model_dump(mode="json"), "executor": {"name": name}})
-    with tempfile.TemporaryDirectory() as logs:
-        executor = LocalExecutor(given, folder, find_devices(spec.device), Path(logs, "worker.log"))
-        start = time.perf_counter()
-        executor.start(torch.get_num_threads(), calibrate=False)
-        waiting = list(enumerate(configurations))
-        quality, ended = {}, {}
-        while len(ended) < len(configurations):
-            while executor.free and waiting:
-                number, configuration = waiting.pop(0)
-                executor.submit(TrialSpec(number, configuration, 0, (steps,)))
-            for event in executor.events(0.2):
-                if isinstance(event, Rung):
-                    quality[event.number] = event.observation.measurements[f"search.{spec.quality}"].value
-                    executor.answer(event.number, True)
-                elif isinstance(event, Ended):
-                    ended[event.number] = time.perf_counter() - start
-                    start = time.perf_counter()
-        executor.close()
-    return [(quality.get(number, float("nan")), ended[number]) for number in range(len(configurations))]
+def through(executor: Executor, quality: str, steps: int, configurations: Sequence[Configuration]) -> list[dict[str, Measurement] | None]:
+    """All configurations by an executor that is ready."""
+    waiting, ended = list(enumerate(configurations)), 0
+    found: dict[int, dict[str, Measurement]] = {}
+    while ended < len(configurations):
+        while executor.free and waiting:
+            number, configuration = waiting.pop(0)
+            executor.submit(TrialSpec(number, configuration, 0, (steps,)))
+        for event in executor.events(0.2):
+            if isinstance(event, Rung):
+                found[event.number] = {s: event.observation.measurements[f"{s}.{quality}"] for s in ("search", "confirm")}
+                executor.answer(event.number, True)
+            elif isinstance(event, Ended):
+                ended += 1
+    return [found.get(number) for number in range(len(configurations))]
 
 
-WAYS: dict[str, Callable[..., Found]] = {
+WAYS: dict[str, Callable[..., Any]] = {
     "trainer": by_trainer,
-    "local": partial(by_executor, "local"),
-    "packed": partial(by_executor, "packed"),
+    "batches": partial(by_trainer, ours=True),
+    "attention": partial(by_trainer, ours=True, chosen=True),
+    "warm": partial(by_executor, workers=1, share_frozen_layers=False),
+    "sharing": partial(by_executor, workers=1),
+    "workers": by_executor,
+    "packed": partial(by_executor, executor={"name": "packed"}),
 }
+
+
+def serve(way: str, spec: StudySpec, folder: Path, steps: int, threads: int, parent: Any) -> None:
+    """In a process of its own: says when it is ready, then runs what it is sent until it is sent nothing."""
+    use_threads(threads)
+    with WAYS[way](spec, folder, steps, threads) as run:
+        parent.send("ready")
+        while configurations := parent.recv():
+            parent.send(run(configurations))
+
+
+class Way:
+    """A way of running trials, in its process."""
+
+    def __init__(self, name: str, *given: Any) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.name, (self._end, theirs) = name, context.Pipe()
+        start = time.perf_counter()
+        self._process = context.Process(target=serve, args=(name, *given, theirs), daemon=True)
+        self._process.start()
+        self._end.recv()
+        self.start_seconds = time.perf_counter() - start
+
+    def run(self, configurations: Sequence[Configuration]) -> tuple[list[dict[str, Measurement] | None], float]:
+        """What the configurations came to, and the wall seconds of all of them."""
+        start = time.perf_counter()
+        self._end.send(configurations)
+        return self._end.recv(), time.perf_counter() - start
+
+    def close(self) -> None:
+        self._end.send(None)
+        self._process.join()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("spec", type=Path)
     parser.add_argument("--configurations", type=int, default=24)
-    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS))
     given = parser.parse_args()
     spec, folder = read_spec(given.spec, environ={})
-    bench = Workbench(spec, folder, find_devices(spec.device)[0])
-    space, rng = build_space(spec.space.preset, bench.shape, spec.space.change), np.random.default_rng(0)
-    configurations = [space.configuration(space.sample(rng)) for _ in range(given.configurations)]
-    rows = []
-    for way in given.ways:
-        for configuration, (quality, taken) in zip(configurations, WAYS[way](spec, folder, configurations, given.steps), strict=True):
-            about = {"way": way, "steps": given.steps, "threads": torch.get_num_threads(), "configuration": configuration.in_words()}
-            rows.append({**about, spec.quality: quality, "wall_seconds": taken})
-    write("end-to-end", rows, bench.device)
-    for way in given.ways:
-        mine = [row for row in rows if row["way"] == way]
-        print(f"{way}: {sum(r['wall_seconds'] for r in mine):.1f} s, mean {spec.quality} {np.mean([r[spec.quality] for r in mine]):.4f}")
+    use_threads(given.threads)
+    bench = Workbench(spec, folder, str(find_device(spec.device)))
+    configurations = drawn(build_space(spec.space.preset, bench.shape, spec.space.change), given.configurations)
+    ways = [Way(name, spec, folder, given.steps, given.threads) for name in given.ways]
+    rows: list[dict[str, Any]] = []
+    for at in range(0, len(configurations), AT_A_TURN):
+        turn = configurations[at : at + AT_A_TURN]
+        for way in ways:
+            found, seconds = way.run(turn)
+            about = {"way": way.name, "steps": given.steps, "precision": bench.precision}
+            about |= {"start_seconds": way.start_seconds, "wall_seconds": seconds / len(turn)}
+            of_turn = [
+                {**about, "configuration": number, "words": configuration.in_words(), **row_of(quality)}
+                for number, (configuration, quality) in enumerate(zip(turn, found, strict=True), start=at)
+            ]
+            add("end-to-end", of_turn, bench.device)
+            rows += of_turn
+    for way in ways:
+        way.close()
+    for way in ways:
+        mine = [row for row in rows if row["way"] == way.name]
+        print(
+            f"{way.name}: start {way.start_seconds:.1f} s, then {sum(r['wall_seconds'] for r in mine):.1f} s, "
+            f"mean {spec.quality} {np.mean([r['search'] for r in mine]):.4f}"
+        )
+
+
+def row_of(quality: dict[str, Measurement] | None) -> dict[str, float]:
+    none = Measurement(float("nan"))
+    search, confirm = (quality[split] if quality else none for split in ("search", "confirm"))
+    return {"search": search.value, "search_standard_error": search.standard_error or 0.0, "confirm": confirm.value}
 
 
 if __name__ == "__main__":

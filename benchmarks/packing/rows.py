@@ -17,18 +17,30 @@ REPEATS = 5
 
 
 def write(name: str, rows: Sequence[dict[str, Any]], device: torch.device) -> None:
-    """results/<name>-<device>.csv, and the rows in words."""
+    """results/<name>-<device>.csv anew, and the rows in words."""
+    _path(name, device).unlink(missing_ok=True)
+    add(name, rows, device)
+
+
+def add(name: str, rows: Sequence[dict[str, Any]], device: torch.device) -> None:
+    """Rows at the end of results/<name>-<device>.csv, and in words."""
     machine = environment(device)
     where = {"device": machine["device_name"], "python": machine["python"], **machine["versions"]}
-    path = RESULTS / f"{name}-{device.type}.csv"
+    path = _path(name, device)
     path.parent.mkdir(exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
+    first = not path.exists()
+    with path.open("a", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [*rows[0], *where], lineterminator="\n")
-        writer.writeheader()
+        if first:
+            writer.writeheader()
         writer.writerows({**row, **where} for row in rows)
     for row in rows:
         print("  ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in row.items()))
     print(f"{len(rows)} rows -> {path}")
+
+
+def _path(name: str, device: torch.device) -> Path:
+    return RESULTS / f"{name}-{device.type}.csv"
 
 
 def seconds(run: Callable[[], object], device: torch.device) -> float:

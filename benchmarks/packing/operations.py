@@ -1,6 +1,6 @@
 """Each kernel against its plain twin, torch.compile of that twin, and the memory bound of the device.
 
-    python benchmarks/packing/kernels.py [--device cuda] [--rows 8192] [--width 2048] [--trials 8] [--rank 16]
+    python benchmarks/packing/operations.py [--device cuda] [--rows 8192] [--width 2048] [--trials 8] [--rank 16]
 
 Writes ../results/kernels-<device>.csv. Forward passes of the operations, and one AdamW step. On a CPU there are no
 kernels to measure: the twins are timed alone and say nothing of a GPU.

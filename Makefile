@@ -1,4 +1,4 @@
-# make demo | make test | make test-all | make test-gpu | make lint; each sets itself up first, which is quick when
+# make demo | make test | make test-all | make bench-gpu | make lint; each sets itself up first, which is quick when
 # nothing changed. Without an NVIDIA GPU, setting PIP_EXTRA_INDEX_URL to PyTorch's index of CPU builds
 # saves a large download.
 
@@ -7,7 +7,7 @@ PYTHON ?= $(shell for python in python3 python3.12 python3.11 python3.13; do \
 BIN := .venv/bin
 STAMP := .venv/.autopeft-ready
 
-.PHONY: setup demo lint test test-all test-gpu faults
+.PHONY: setup demo lint test test-all bench-gpu faults
 
 setup: $(STAMP)
 
@@ -33,10 +33,9 @@ test: lint
 test-all: setup
 	$(BIN)/python -m pytest -m slow || test $$? -eq 5
 
-# On a machine with a CUDA device: the tests that need one, and the measured peaks of memory.
-test-gpu: setup
-	$(BIN)/python -m pytest -m gpu
-	$(BIN)/python benchmarks/memory.py --device cuda
+# On a machine with a CUDA device, without a network once it is set up: the tests that need one and all tables that do.
+bench-gpu: setup
+	$(BIN)/python benchmarks/gpu.py
 
 # Breaks searches in every way that is promised to be harmless and writes tests/faults/README.md; needs root and a C compiler.
 faults: setup

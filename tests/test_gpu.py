@@ -1,4 +1,4 @@
-"""What needs a CUDA device. `make test-gpu` runs it; elsewhere it is skipped."""
+"""What needs a CUDA device. `make bench-gpu` runs it; elsewhere it is skipped."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from autopeft_searchspace.configuration import Configuration
+from autopeft_searchspace.configuration import Component, Configuration
 from autopeft_searchspace.rules import trainable_parameters
 from autopeft_searchspace.shape import LinearShape, ModelShape
 from autopeft_searchspace.strategies import active_layers, strategy_type
@@ -14,7 +14,7 @@ def mean_trained_parameters(configuration: Configuration, shape: ModelShape) -> 
     """Weights without the task head that train in a step, on average over a run.
 
     Layers that are drawn count as if all were drawn as often, which is exact for random layers and what IST
-    starts from; modules and ranks that Light-PEFT prunes as if all were of one size.
+    starts from; modules and ranks that Light-PEFT prunes as if all were of one size, of which one stays.
     """
     whole, strategy = trainable_parameters(configuration, shape), configuration.strategy
     if strategy is None:
@@ -24,7 +24,11 @@ def mean_trained_parameters(configuration: Configuration, shape: ModelShape) -> 
         return whole - blocks + blocks * int(strategy.settings["layers"]) / shape.layers
     if strategy_type(strategy.name).prunes:
         estimation, modules, ranks = (float(strategy.settings[name]) for name in ("estimation", "modules", "ranks"))
-        return whole * (estimation + (1 - estimation) * (1 - modules) * (1 - ranks))
+        numbers = [(_modules(component), component.size) for component in configuration.components]
+        number = sum(n for n, _ in numbers)
+        kept = number - min(_pruned(modules, number), number - 1)
+        left = max(1, round(kept / number * sum(n * size for n, size in numbers)))
+        return whole * (estimation + (1 - estimation) * kept / number * (1 - min(_pruned(ranks, left), left - 1) / left))
     layers = sorted({layer for component in configuration.components for layer in component.layers})
     active = active_layers(float(strategy.settings["active"]), len(layers))
     if not strategy_type(strategy.name).topmost:
@@ -52,6 +56,11 @@ def base_parameters(configuration: Configuration, shape: ModelShape) -> float:
     unit = first.d_out + sum(_outputs(shape.modules[role][0]) // shape.modules[role][0].d_out for role in growing)
     units = first.d_in * shape.layers
     return float(left - unit * min(_pruned(float(strategy.settings["units"]), units), units - shape.layers))
+
+
+def _modules(component: Component) -> int:
+    """Modules of LoRA, or sub-layers with a bottleneck."""
+    return len(component.layers) * (len(component.roles) or 1 + bool(component.options.get("both")))
 
 
 def _pruned(share: float, number: int) -> int:

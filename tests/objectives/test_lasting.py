@@ -37,7 +37,14 @@ def test_growing_from_above_trains_one_layer_then_two():
 
 
 def test_light_peft_trains_all_and_then_what_it_keeps():
-    assert mean(published("light_peft", estimation=0.2, modules=0.75, ranks=0.5)) == pytest.approx(3 * A_LAYER * (0.2 + 0.8 * 0.125))
+    """Six modules: int(0.75 * 6) = 4 go, and of the 16 ranks of the other two 8."""
+    assert mean(published("light_peft", estimation=0.2, modules=0.75, ranks=0.5)) == pytest.approx(3 * A_LAYER * (0.2 + 0.8 * 2 / 6 / 2))
+
+
+def test_light_peft_keeps_one_module_and_one_rank():
+    single = replace(LORA, components=(Component("lora", 1, (2,), ("q",), {"alpha": 1}),))
+    pruned = replace(single, strategy=published("light_peft", estimation=0.5))
+    assert mean_trained_parameters(pruned, SHAPE) == mean_trained_parameters(single, SHAPE) == 2 * 384
 
 
 def test_pruned_heads_and_units_leave_the_base():

@@ -24,10 +24,10 @@ def mean_trained_parameters(configuration: Configuration, shape: ModelShape) -> 
         return whole - blocks + blocks * int(strategy.settings["layers"]) / shape.layers
     if strategy_type(strategy.name).prunes:
         estimation, modules, ranks = (float(strategy.settings[name]) for name in ("estimation", "modules", "ranks"))
-        numbers = [(_modules(component), component.size) for component in configuration.components]
-        number = sum(n for n, _ in numbers)
+        modules_and_ranks = [(_modules(component), component.size) for component in configuration.components]
+        number = sum(n for n, _ in modules_and_ranks)
         kept = number - min(_pruned(modules, number), number - 1)
-        left = max(1, round(kept / number * sum(n * size for n, size in numbers)))
+        left = max(1, round(kept / number * sum(n * size for n, size in modules_and_ranks)))
         return whole * (estimation + (1 - estimation) * kept / number * (1 - min(_pruned(ranks, left), left - 1) / left))
     layers = sorted({layer for component in configuration.components for layer in component.layers})
     active = active_layers(float(strategy.settings["active"]), len(layers))

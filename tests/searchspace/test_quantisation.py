@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import tiny
+import torch
+from peft import PeftModel
+from test_every_type import TYPES, built, logits, one_of, train, trained
+from tiny_base import save_base
+from torch import nn
 
+from autopeft.models.quantised import Quantisation, settle
 from autopeft.models.roles import find_shape
+from autopeft_searchspace.build import unadapt
 from autopeft_searchspace.configuration import Component, Configuration
 from autopeft_searchspace.registry import adapter_type
+from autopeft_searchspace.rules import check
 from autopeft_searchspace.settings import build_space, offered
 
 SHAPE = find_shape(tiny.build("bert", device="meta"))
@@ -62,3 +73,43 @@ def test_presets_do_not_quantise_by_themselves() -> None:
     assert offered("everything", {}) == ("none",)
     with pytest.raises(ValueError, match="quantisation must be one or a list of none, int8, nf4, it is 'q4'"):
         build_space("lora", SHAPE, {"quantisation": "q4"})
+
+
+@pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed")
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.slow
+@pytest.mark.parametrize("bits", ["int8", "nf4"])
+@pytest.mark.parametrize("architecture", ["bert", "llama"])
+@pytest.mark.parametrize("kind", [kind for kind in TYPES if adapter_type(kind).supports.quantised_base])
+def test_contract_on_a_quantised_base(kind: str, architecture: str, bits: str, tmp_path: Path) -> None:
+    """Count, gradients, falling loss, save and reload, and the base model is as it was."""
+    adapter = adapter_type(kind)
+    folder = save_base(tmp_path / "base", architecture, "classification")
+    arguments = Quantisation(bits).arguments(("classifier", "score"))
+
+    def fresh() -> Any:
+        model = type(tiny.build(architecture, "classification", device="meta")).from_pretrained(folder, dtype=torch.float32, **arguments)
+        settle(model)
+        for module in model.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
+        return model.eval()
+
+    backbone = fresh()
+    shape = find_shape(backbone)
+    if why := adapter.unavailable(shape):
+        pytest.skip(why)
+    component = one_of(adapter, shape)
+    check(Configuration((component,), 1e-3, quantisation=bits), shape)
+    before = logits(backbone)
+    model = built("alone", backbone, component, shape)
+    weights = trained(model)
+    assert sum(p.numel() for p in weights.values()) == adapter.trainable_parameters(component, shape)
+    losses, reached = train(model.train(), 0.2 * adapter.default_learning_rate(component, shape))
+    assert min(losses[1:]) < losses[0], losses
+    assert reached == set(weights)
+    after = logits(model.eval())
+    model.save_pretrained(str(tmp_path / "adapter"))
+    loaded = PeftModel.from_pretrained(fresh(), str(tmp_path / "adapter")).eval()
+    torch.testing.assert_close(logits(loaded), after, atol=1e-5, rtol=1e-5)
+    assert torch.equal(logits(unadapt(model)), before)

@@ -23,7 +23,7 @@ class Ia3(LinearAdapter):
     title = "Trained scales of outputs"
     source = "Liu et al., NeurIPS 2022 (arXiv 2205.05638)"
     memory_like = "scaling"
-    supports = Supports(merge=True, quantised_base=True, layers=True, roles=True, identity_at_start=True, plain_peft=True)
+    supports = Supports(merge=True, quantised_base=False, layers=True, roles=True, identity_at_start=True, plain_peft=True)
     rate = 1e-2
 
     def per_module(self, component: Component, module: LinearShape, shape: ModelShape) -> int:

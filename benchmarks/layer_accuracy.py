@@ -9,15 +9,14 @@ all linear layers at `RATE`, LISA the blocks of the base at 1e-4. Accuracy is th
 from __future__ import annotations
 
 import argparse
-import csv
 from pathlib import Path
 from typing import Any
 
 import torch
+from short_runs import accuracy, append, done, train
 
 from autopeft.execute.workbench import Workbench
 from autopeft.spec import StudySpec
-from autopeft.trial import Observation, TrialSpec
 from autopeft_searchspace.configuration import Component, Configuration, Strategy
 from autopeft_searchspace.rules import BASE_LEARNING_RATE, trainable_parameters
 from autopeft_searchspace.strategies import published
@@ -59,25 +58,19 @@ def configuration(bench: Workbench, strategy: Strategy | None) -> Configuration:
 
 
 def row(name: str, label: str, seed: int, bench: Workbench, steps: int) -> dict[str, Any]:
-    seen: list[Observation] = []
-    outcome = bench.run(
-        TrialSpec(0, configuration(bench, COMPARED[label]), seed, (steps,)), lambda observation: seen.append(observation) is None
-    )
+    outcome, m = train(bench, configuration(bench, COMPARED[label]), seed, steps)
     found: dict[str, Any] = {"data": name, "strategy": label, "seed": seed, "steps": steps, "batch": bench.spec.training.batch_size}
-    if not seen:
-        return found | {"outcome": f"{outcome.state} {outcome.reason}"}
-    m = {key: value.value for key, value in seen[-1].measurements.items()}
-    halves = len(bench.search_set), len(bench.confirm_set)
-    accuracy = (m["search.accuracy"] * halves[0] + m["confirm.accuracy"] * halves[1]) / sum(halves)
+    if not m:
+        return found | {"outcome": outcome}
     plain = trainable_parameters(configuration(bench, COMPARED[label]), bench.shape)
     importance = [f"{m[f'importance.{layer}']:.4g}" for layer in range(bench.shape.layers) if f"importance.{layer}" in m]
     return found | {
-        "accuracy": round(accuracy, 4),
-        "examples": sum(halves),
+        "accuracy": round(accuracy(bench, m), 4),
+        "examples": len(bench.search_set) + len(bench.confirm_set),
         "trained_at_once": round(m.get("mean_trained_parameters", plain)),
         "seconds_per_step": round(m["seconds_per_step"], 4),
         "importance": " ".join(importance),
-        "outcome": outcome.state.value,
+        "outcome": outcome,
     }
 
 
@@ -92,10 +85,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--strategies", nargs="*", default=list(COMPARED), choices=list(COMPARED))
     given = parser.parse_args()
-    done: set[tuple[str, str, str]] = set()
-    if given.out.exists():
-        with given.out.open(encoding="utf-8") as file:
-            done = {(r["data"], r["strategy"], r["seed"]) for r in csv.DictReader(file)}
+    have = done(given.out, ("data", "strategy", "seed"))
     benches = {}
     for name, folder in (text.split("=", 1) for text in given.data):
         content = {
@@ -107,19 +97,13 @@ def main() -> None:
             "device": given.device,
         }
         benches[name] = Workbench(StudySpec.model_validate(content), Path.cwd(), given.device)
-    given.out.parent.mkdir(parents=True, exist_ok=True)
     for seed in range(given.seeds):
         for name, bench in benches.items():
             for label in given.strategies:
-                if (name, label, str(seed)) in done:
+                if (name, label, str(seed)) in have:
                     continue
                 found = row(name, label, seed, bench, given.steps)
-                new = not given.out.exists()
-                with given.out.open("a", newline="", encoding="utf-8") as file:
-                    writer = csv.DictWriter(file, FIELDS)
-                    if new:
-                        writer.writeheader()
-                    writer.writerow(found)
+                append(given.out, FIELDS, found)
                 print(name, label, seed, found.get("accuracy", found["outcome"]), torch.get_num_threads(), flush=True)
 
 

@@ -101,6 +101,7 @@ def _fail(text: str, verbose: int) -> None:
 def _set_up_logging(verbose: int, quiet: bool) -> None:
     if not verbose:
         warnings.simplefilter("ignore")  # of libraries, for their programmers; ours go to the log
+        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # asks for a kernel that is not needed when peft imports it
     logger = logging.getLogger("autopeft")
     logger.setLevel(logging.DEBUG if verbose >= 2 else logging.INFO if verbose else logging.ERROR if quiet else logging.WARNING)
     if not logger.handlers:

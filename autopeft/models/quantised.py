@@ -9,7 +9,6 @@ Embeddings, norms, biases and the task head stay as they are.
 from __future__ import annotations
 
 import importlib.util
-import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -81,12 +80,11 @@ def require(name: str) -> None:
 
 
 def settle(model: nn.Module) -> None:
-    """Make a loaded model compute the same in training and in evaluation, and quietly.
+    """Make a loaded model compute the same in training and in evaluation.
 
     On CPUs with AVX512-BF16 bitsandbytes repacks 4-bit weights for good when they are first evaluated, after which
     gradients no longer pass.
     """
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False

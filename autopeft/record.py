@@ -90,7 +90,8 @@ def read(folder: Path) -> StudyRecord:
     environment = _parsed(folder / ENVIRONMENT, json.loads)
     _parsed(folder / ENVIRONMENT, lambda _: check_format(environment.get("format", FIRST_FORMAT), environment, folder))
     shape = _parsed(folder / ENVIRONMENT, lambda _: ModelShape.from_json(environment["shape"]))
-    return StudyRecord(folder, spec, shape, environment, _parsed(folder / OBSERVATIONS, read_csv), read_tests(folder))
+    known = {name: value for name, value in environment.items() if name != "format"}
+    return StudyRecord(folder, spec, shape, known, _parsed(folder / OBSERVATIONS, read_csv), read_tests(folder))
 
 
 def _parsed(path: Path, parse: Callable[[str], T]) -> T:

@@ -60,7 +60,7 @@ def test_data(tmp_path: Path, splits: dict[str, str], said: str) -> None:
         ("space.change.lora.roles.ff_gate=true", "space: space has no dimension 'lora.roles.ff_gate'; did you mean lora.roles.ff"),
         ("space.change.lora.size=[0, 3]", "dimension 'lora.size' has no value 3"),
         ("space.change.types=[lroa]", "unknown adapter type 'lroa'; did you mean rosa or road or lora?"),
-        ("space.change.layers=bit", "layers must be 'bits' or 'all', it is 'bit'"),
+        ("space.change.layers=bit", "layers must be 'bits', 'all' or 'top', it is 'bit'"),
         ("data.columns.labl=x", "data.columns"),
     ],
 )

@@ -131,7 +131,7 @@ def importance(summary: Summary) -> Chart | None:
             "orientation": "h",
             "name": o.title,
             "y": shown,
-            "x": [100 * found[o.name].shares.get(name, 0.0) for name in shown],
+            "x": [round(100 * found[o.name].shares.get(name, 0.0), 2) for name in shown],
             "marker": {"color": SERIES[i], "pattern": patterned(PATTERNS[i % len(PATTERNS)])},
             "hovertemplate": "%{y}: %{x:.0f} %<extra>" + o.title + "</extra>",
         }
@@ -158,4 +158,4 @@ def importance(summary: Summary) -> Chart | None:
 
 
 def _cell(share: float) -> Cell:
-    return Cell(f"{100 * share:.1f}", share)
+    return Cell(f"{100 * share:.1f}", round(share, 4))

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from autopeft.layerwise.structure import GROWING, UNITS, Pruning, columns_of
+from autopeft.layerwise.structure import Pruning, kept_features
 from autopeft_searchspace.shape import ModelShape
 
 FULL = "for_full_base"
@@ -26,30 +26,17 @@ FILES = ("adapter_model.safetensors", "adapter_config.json")
 def padded(state: Mapping[str, torch.Tensor], shape: ModelShape, pruning: Pruning) -> dict[str, torch.Tensor]:
     """LoRA's matrices in an adapter's state dict at their full sizes; all else unchanged."""
     found = dict(state)
-    for role, modules in shape.modules.items():
-        for layer, module in enumerate(modules):
-            kept = _kept(role, layer, shape, pruning)
-            if kept is None:
+    for module, rows, columns in kept_features(shape, pruning):
+        for name, tensor in state.items():
+            if f".{module.path}." not in name:
                 continue
-            grows = role in (*GROWING, *UNITS)
-            part, size = ("lora_B", module.d_out) if grows else ("lora_A", module.d_in)
-            for name, tensor in state.items():
-                if f".{module.path}." in name and part in name:
-                    whole = tensor.new_zeros((size, tensor.shape[1]) if grows else (tensor.shape[0], size))
-                    whole[kept if grows else (slice(None), kept)] = tensor
-                    found[name] = whole
+            if rows is not None and "lora_B" in name:
+                found[name] = tensor.new_zeros(module.d_out, tensor.shape[1])
+                found[name][rows] = tensor
+            if columns is not None and "lora_A" in name:
+                found[name] = tensor.new_zeros(tensor.shape[0], module.d_in)
+                found[name][:, columns] = tensor
     return found
-
-
-def _kept(role: str, layer: int, shape: ModelShape, pruning: Pruning) -> list[int] | None:
-    """Features of the pruned side of a module that are left; None for a role that is not pruned."""
-    module = shape.modules[role][layer]
-    if role in GROWING or role == "o":
-        width = module.d_in if role == "o" else module.d_out
-        return columns_of(pruning.heads[layer], width, shape.key_value_heads)
-    if role in UNITS or role == "ff_out":
-        return list(pruning.units[layer])
-    return None
 
 
 def save_padded(folder: Path, shape: ModelShape, pruning: Pruning) -> None:

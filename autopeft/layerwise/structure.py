@@ -7,7 +7,7 @@ the same number of queries. What is pruned can be saved, loaded and put back.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -20,12 +20,10 @@ from torch import nn
 from autopeft import files
 from autopeft.errors import ModelError
 from autopeft.models.roles import find_shape
-from autopeft_searchspace.shape import ModelShape
+from autopeft_searchspace.shape import LinearShape, ModelShape
 from autopeft_searchspace.tuners.narrowing import narrow_linear
 
 PRUNING = "pruning.json"
-GROWING = ("q", "k", "v")
-UNITS = ("ff_in", "ff_gate")
 
 
 @dataclass(frozen=True)
@@ -50,6 +48,21 @@ def columns_of(kept: Sequence[int], width: int, number: int) -> list[int]:
     return [each * group + i for group in kept for i in range(each)]
 
 
+def kept_features(shape: ModelShape, pruning: Pruning) -> Iterator[tuple[LinearShape, list[int] | None, list[int] | None]]:
+    """Linear modules that pruning makes smaller, with the outputs or the inputs that stay."""
+    for layer, heads in pruning.heads.items():
+        for role in ("q", "k", "v"):
+            module = shape.modules[role][layer]
+            yield module, columns_of(heads, module.d_out, shape.key_value_heads), None
+        module = shape.modules["o"][layer]
+        yield module, None, columns_of(heads, module.d_in, shape.key_value_heads)
+    for layer, units in pruning.units.items():
+        for role in ("ff_in", "ff_gate"):
+            if role in shape.modules:
+                yield shape.modules[role][layer], list(units), None
+        yield shape.modules["ff_out"][layer], None, list(units)
+
+
 def plain(module: Any) -> nn.Linear:
     """The linear module of the base model inside whatever stands around it."""
     while hasattr(module, "base_layer"):
@@ -63,24 +76,17 @@ class Pruned:
     def __init__(self, base: Any, shape: ModelShape, pruning: Pruning) -> None:
         self._before: list[tuple[nn.Module, str, Any]] = []
         self.handles: list[Any] = []
-        number = shape.key_value_heads
+        for module, rows, columns in kept_features(shape, pruning):
+            self._narrow(base.get_submodule(module.path), rows=rows, columns=columns)
         for layer, kept in pruning.heads.items():
-            self._prune_heads(base, shape, layer, kept, number)
-        for layer, kept in pruning.units.items():
-            for role in UNITS:
-                if role in shape.modules:
-                    self._narrow(base.get_submodule(shape.modules[role][layer].path), rows=list(kept))
-            self._narrow(base.get_submodule(shape.modules["ff_out"][layer].path), columns=list(kept))
+            self._tell_attention(base, shape, layer, kept)
 
-    def _prune_heads(self, base: Any, shape: ModelShape, layer: int, kept: Sequence[int], number: int) -> None:
-        for role in GROWING:
-            module = shape.modules[role][layer]
-            self._narrow(base.get_submodule(module.path), rows=columns_of(kept, module.d_out, number))
-        out = shape.modules["o"][layer]
-        self._narrow(base.get_submodule(out.path), columns=columns_of(kept, out.d_in, number))
+    def _tell_attention(self, base: Any, shape: ModelShape, layer: int, kept: Sequence[int]) -> None:
+        """How many heads it has now, and which of the biases of all heads are theirs."""
+        number, width = shape.key_value_heads, shape.modules["o"][layer].d_in
         attention = plain(base.get_submodule(shape.modules["q"][layer].path.rpartition(".")[0]))
         heads = base.config.num_attention_heads // number * len(kept)
-        for name, value in (("num_attention_heads", heads), ("all_head_size", out.d_in // number * len(kept))):
+        for name, value in (("num_attention_heads", heads), ("all_head_size", width // number * len(kept))):
             if hasattr(attention, name):
                 self._set(attention, name, value)
         if hasattr(base, "encoder") and hasattr(base.encoder, "compute_position_bias"):  # MPNet: a bias per head, made once for all layers

@@ -10,6 +10,7 @@ import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
+from autopeft_searchspace.strategies import pruned
 from autopeft_searchspace.tuners.composition import ComposedLayer
 from autopeft_searchspace.tuners.narrowing import down_and_up, innermost
 
@@ -108,6 +109,6 @@ def second_half(values: Sequence[Any]) -> Sequence[Any]:
 
 
 def lowest(scores: Sequence[float], share: float) -> set[int]:
-    """Positions of the int(share * n) lowest scores, the first ones of equals."""
+    """Positions of the share of lowest scores, the first ones of equals."""
     order = sorted(range(len(scores)), key=lambda i: (scores[i], i))
-    return set(order[: int(share * len(scores) + 1e-9)])
+    return set(order[: pruned(share, len(scores))])

@@ -7,7 +7,7 @@ from dataclasses import replace
 from autopeft_searchspace.configuration import Component, Configuration
 from autopeft_searchspace.rules import trainable_parameters
 from autopeft_searchspace.shape import LinearShape, ModelShape
-from autopeft_searchspace.strategies import active_layers, strategy_type
+from autopeft_searchspace.strategies import active_layers, pruned, strategy_type
 
 
 def mean_trained_parameters(configuration: Configuration, shape: ModelShape) -> float:
@@ -26,9 +26,9 @@ def mean_trained_parameters(configuration: Configuration, shape: ModelShape) -> 
         estimation, modules, ranks = (float(strategy.settings[name]) for name in ("estimation", "modules", "ranks"))
         modules_and_ranks = [(_modules(component), component.size) for component in configuration.components]
         number = sum(n for n, _ in modules_and_ranks)
-        kept = number - min(_pruned(modules, number), number - 1)
+        kept = number - min(pruned(modules, number), number - 1)
         left = max(1, round(kept / number * sum(n * size for n, size in modules_and_ranks)))
-        return whole * (estimation + (1 - estimation) * kept / number * (1 - min(_pruned(ranks, left), left - 1) / left))
+        return whole * (estimation + (1 - estimation) * kept / number * (1 - min(pruned(ranks, left), left - 1) / left))
     layers = sorted({layer for component in configuration.components for layer in component.layers})
     active = active_layers(float(strategy.settings["active"]), len(layers))
     if not strategy_type(strategy.name).topmost:
@@ -46,7 +46,7 @@ def base_parameters(configuration: Configuration, shape: ModelShape) -> float:
     if strategy is None or not strategy_type(strategy.name).prunes:
         return float(shape.total_parameters)
     number = max(1, shape.key_value_heads)
-    gone = min(_pruned(float(strategy.settings["heads"]), number), number - 1)
+    gone = min(pruned(float(strategy.settings["heads"]), number), number - 1)
     left = shape.total_parameters
     for layer in range(shape.layers):
         left -= sum(_outputs(shape.modules[role][layer]) * gone // number for role in ("q", "k", "v"))
@@ -55,16 +55,12 @@ def base_parameters(configuration: Configuration, shape: ModelShape) -> float:
     first = shape.modules["ff_out"][0]
     unit = first.d_out + sum(_outputs(shape.modules[role][0]) // shape.modules[role][0].d_out for role in growing)
     units = first.d_in * shape.layers
-    return float(left - unit * min(_pruned(float(strategy.settings["units"]), units), units - shape.layers))
+    return float(left - unit * min(pruned(float(strategy.settings["units"]), units), units - shape.layers))
 
 
 def _modules(component: Component) -> int:
     """Modules of LoRA, or sub-layers with a bottleneck."""
     return len(component.layers) * (len(component.roles) or 1 + bool(component.options.get("both")))
-
-
-def _pruned(share: float, number: int) -> int:
-    return int(share * number + 1e-9)
 
 
 def _outputs(module: LinearShape) -> int:

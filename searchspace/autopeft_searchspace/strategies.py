@@ -202,6 +202,15 @@ def active_layers(share: float, layers: int) -> int:
     return max(1, int(share * layers))
 
 
+def pruned(share: float, number: int) -> int:
+    """How many of `number` things go out: the share rounded down.
+
+    >>> pruned(1 / 3, 12), pruned(0.5, 5)
+    (4, 2)
+    """
+    return int(share * number + 1e-9)
+
+
 def layers_at_peak(strategy: Strategy, layers: Sequence[int]) -> tuple[int, ...]:
     """Of `layers`, ascending, those whose training at once takes most memory: activations are kept from the
     lowest of them on."""

@@ -35,13 +35,14 @@ def _table(summary: Summary, title: str, groups_of: Callable[[Row], tuple[str, .
         for name in groups_of(row):
             groups.setdefault(name, []).append(row)
     record, axes = summary.record, study_axes(summary.record)
-    kept, values = fronts.objective_values(record.trials, record.spec)
-    whole = axes.hypervolume(values) if axes else 0.0
-    made = []
-    for name, rows in groups.items() if len(groups) > 1 and axes else ():
-        numbers = {row.number for row in rows}
-        without = axes.hypervolume(values[[t.number not in numbers for t in kept]]) if axes else 0.0
-        made.append((1 - without / whole if whole else 0.0, name, rows))
+    lost: dict[str, float] = {}
+    if axes and len(groups) > 1:
+        kept, values = fronts.objective_values(record.trials, record.spec)
+        whole = axes.hypervolume(values)
+        for name, rows in groups.items():
+            numbers = {row.number for row in rows}
+            without = axes.hypervolume(values[[t.number not in numbers for t in kept]])
+            lost[name] = 1 - without / whole if whole else 0.0
     columns = [
         Column(title),
         Column("complete trials", numeric=True),
@@ -51,7 +52,8 @@ def _table(summary: Summary, title: str, groups_of: Callable[[Row], tuple[str, .
         Column("hypervolume lost without", numeric=True),
     ]
     cells = []
-    for lost, name, rows in sorted(made, key=lambda item: (-item[0], item[1])):
+    for name in sorted(lost, key=lambda name: (-lost[name], name)):
+        rows = groups[name]
         best = fronts.quality_within([row.trial for row in rows], record.spec)
         expected = sum(summary.probability.get(row.number, 0.0) for row in rows)
         front = sum(row.on_front for row in rows)
@@ -62,7 +64,7 @@ def _table(summary: Summary, title: str, groups_of: Callable[[Row], tuple[str, .
                 Cell(str(front), front),
                 Cell(f"{expected:.1f}", expected),
                 *(value_cell(summary.quality.name, best[str(size)]) for size in fronts.SIZES),
-                Cell(f"{100 * lost:.1f} %", lost),
+                Cell(f"{100 * lost[name]:.1f} %", lost[name]),
             ]
         )
     said = f"What each {title} brought: trials, how many are on the front and how many can be expected there on the confirm split"

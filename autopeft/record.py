@@ -88,10 +88,10 @@ def read(folder: Path) -> StudyRecord:
         raise AutopeftError(f"{folder} holds no study: neither {storage.DATABASE} nor {OBSERVATIONS} is there")
     spec, _ = read_spec(folder / SPEC, environ={})
     environment = _parsed(folder / ENVIRONMENT, json.loads)
-    _parsed(folder / ENVIRONMENT, lambda _: check_format(environment.get("format", FIRST_FORMAT), environment, folder))
-    shape = _parsed(folder / ENVIRONMENT, lambda _: ModelShape.from_json(environment["shape"]))
-    known = {name: value for name, value in environment.items() if name != "format"}
-    return StudyRecord(folder, spec, shape, known, _parsed(folder / OBSERVATIONS, read_csv), read_tests(folder))
+    with _damage_in_words(folder / ENVIRONMENT):
+        check_format(environment.pop("format", FIRST_FORMAT), environment, folder)
+        shape = ModelShape.from_json(environment["shape"])
+    return StudyRecord(folder, spec, shape, environment, _parsed(folder / OBSERVATIONS, read_csv), read_tests(folder))
 
 
 def _parsed(path: Path, parse: Callable[[str], T]) -> T:

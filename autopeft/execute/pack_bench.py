@@ -15,11 +15,9 @@ from typing import Any, Literal
 
 import torch
 
-from autopeft.baselines import REFERENCE, baselines
 from autopeft.device import free_bytes
 from autopeft.execute.workbench import Outcome, Workbench, ending
 from autopeft.meters import storage_bytes
-from autopeft.models.roles import transformer_blocks
 from autopeft.packing.pack import Pack
 from autopeft.packing.views import NotPackable, view_of
 from autopeft.tasks import Batch
@@ -79,7 +77,6 @@ class PackBench:
         self._bench.use(QUANTISATIONS[0])
         own = copy.copy(self._bench)
         own.model = view_of(self._bench.model, changed_paths(trial.configuration, self._bench.shape))
-        own.blocks = transformer_blocks(own.model.backbone, own.shape)
         recipe = own.recipe(trial.rungs[-1])
         try:
             own.build(trial.configuration, trial.seed)
@@ -169,8 +166,7 @@ def find_room(bench: Workbench, wanted: int | Literal["auto"]) -> int:
         return wanted
     if bench.usual != QUANTISATIONS[0]:
         return 1
-    configuration = dict(baselines(bench.shape, 0, bench.usual)).get(REFERENCE, Configuration((), 1e-3, quantisation=bench.usual))
-    recipe = bench.recipe(PROBE_STEPS + 1)
+    configuration, recipe = bench.typical(), bench.recipe(PROBE_STEPS + 1)
     fitting = min(MOST_MEMBERS, max(1, int(SHARE_OF_MEMORY * free_bytes(bench.device) / _bytes_of_member(bench, configuration, recipe))))
     count, rate = 1, _steps_per_second(bench, configuration, recipe, 1)
     while 2 * count <= fitting:

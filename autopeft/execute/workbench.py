@@ -77,7 +77,6 @@ class Workbench:
         self.train_set = self.encode(self.splits.train)
         self.search_set = self.encode(self.splits.search)
         self.confirm_set = self.encode(self.splits.confirm)
-        self.blocks = transformer_blocks(self.model.backbone, self.shape)
         self.strategy: LayerStrategy | None = None
 
     def load(self, quantisation: str) -> TaskModel:
@@ -171,10 +170,13 @@ class Workbench:
             seconds[count] = self._time_steps(evaluate=False)[0]
         return min(seconds, key=lambda count: seconds[count])
 
+    def typical(self) -> Configuration:
+        """What time and memory of a trial are judged by before any has run."""
+        return dict(baselines(self.shape, 0, self.usual)).get(REFERENCE, Configuration((), 1e-3, quantisation=self.usual))
+
     def _time_steps(self, *, evaluate: bool = True) -> tuple[float, float]:
         """(seconds per training step, seconds per evaluation on the search split)."""
-        configuration = dict(baselines(self.shape, 0, self.usual)).get(REFERENCE, Configuration((), 1e-3, quantisation=self.usual))
-        recipe = self.recipe(CALIBRATION_STEPS + 1)
+        configuration, recipe = self.typical(), self.recipe(CALIBRATION_STEPS + 1)
         batches = self.batches(recipe, seed=0)
         marks: list[float] = []
         self.build(configuration, seed=0)

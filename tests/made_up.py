@@ -78,3 +78,9 @@ def trial(
 
 def head_only(quality: float = 0.5, **settings: Any) -> Trial:
     return trial(0, quality, 0, origin=Origin.BASELINE, configuration=HEAD_ONLY, **settings)
+
+
+def calibrated(device_type: str, total_steps: int, seconds_used: float = 0.0) -> dict[str, Any]:
+    """What a study's environment says of time: a second for each step, half a second for each evaluation."""
+    times = {"seconds_used": seconds_used, "total_steps": total_steps, "seconds_per_step": 1.0, "evaluation_seconds": 0.5}
+    return {**times, "recipe": {"device_type": device_type}}

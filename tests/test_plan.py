@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import made_up
 import pytest
 
 from autopeft.budget import Budget
@@ -62,13 +63,7 @@ def test_limits_say_what_they_forbid() -> None:
 
 
 def test_spending_keeps_time_for_the_replicates(monkeypatch: pytest.MonkeyPatch) -> None:
-    environment = {
-        "seconds_used": 50.0,
-        "total_steps": 8,
-        "seconds_per_step": 1.0,
-        "evaluation_seconds": 0.5,
-        "recipe": {"device_type": "cpu"},
-    }
+    environment = made_up.calibrated("cpu", 8, 50.0)
     monkeypatch.setattr("autopeft.spending.time.monotonic", lambda: 100.0)
     trials: tuple[Trial, ...] = ()
     each = 9.5

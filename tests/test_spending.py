@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import made_up
 import pytest
@@ -28,15 +27,8 @@ class Clock:
 
 def spend(clock: Clock, budget: Budget, devices: int, takes: Callable[[], float], kind: str = "cpu") -> tuple[float, list[Trial], Spending]:
     """Seconds, trials that ended and the books of a search whose trials take so long; of these, what was cut off is none."""
-    environment: dict[str, Any] = {
-        "seconds_used": 0.0,
-        "total_steps": 10,
-        "seconds_per_step": 1.0,
-        "evaluation_seconds": 0.5,
-        "recipe": {"device_type": kind},
-    }
     start = clock.now
-    spending = Spending(budget, environment, 0, devices, start)
+    spending = Spending(budget, made_up.calibrated(kind, 10), 0, devices, start)
     ended: list[Trial] = []
     running: list[tuple[float, float]] = []
     while not spending.overdrawn:
@@ -87,13 +79,7 @@ def test_gpu_hours_are_overrun_by_what_running_trials_take_longer_than_expected(
 def test_what_is_left_is_told_and_shrinks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Predicted from the calibration first, from what trials took once three have ended."""
     clock = Clock(monkeypatch)
-    environment = {
-        "seconds_used": 0.0,
-        "total_steps": 10,
-        "seconds_per_step": 1.0,
-        "evaluation_seconds": 0.5,
-        "recipe": {"device_type": "cuda"},
-    }
+    environment = made_up.calibrated("cuda", 10)
     spending = Spending(Budget(trials=10, seconds=1000, gpu_hours=1), environment, 0, 1, clock.now)
     trials = [replace(made_up.trial(i, 0.8, 10), seconds=20.0) for i in range(10)]
     assert spending.remaining(()) == pytest.approx(10 * EXPECTED_SECONDS)

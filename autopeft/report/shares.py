@@ -45,11 +45,11 @@ def _table(summary: Summary, title: str, groups_of: Callable[[Row], tuple[str, .
             lost[name] = 1 - without / whole if whole else 0.0
     columns = [
         Column(title),
-        Column("complete trials", numeric=True),
-        Column("on the front", numeric=True),
-        Column("expected on it", numeric=True),
-        *(Column(f"best of at most {words.count(size)} parameters", numeric=True) for size in fronts.SIZES),
-        Column("hypervolume lost without", numeric=True),
+        Column("trials", numeric=True),
+        Column("on front", numeric=True),
+        Column("expected", numeric=True),
+        *(Column(f"best ≤ {words.round_count(size)}", numeric=True) for size in fronts.SIZES),
+        Column("lost without", numeric=True),
     ]
     cells = []
     for name in sorted(lost, key=lambda name: (-lost[name], name)):
@@ -67,5 +67,6 @@ def _table(summary: Summary, title: str, groups_of: Callable[[Row], tuple[str, .
                 Cell(f"{100 * lost[name]:.1f} %", lost[name]),
             ]
         )
-    said = f"What each {title} brought: trials, how many are on the front and how many can be expected there on the confirm split"
-    return table(f"{said}; best {summary.quality.title} on the search split by size", columns, cells)
+    said = f"What each {title} brought: complete trials, how many are on the front and how many can be expected there on the confirm split"
+    best_of = f"best {summary.quality.title} on the search split by number of parameters"
+    return table(f"{said}; {best_of}; share of the hypervolume that would be lost without it", columns, cells)

@@ -95,6 +95,11 @@ def count(number: float) -> str:
     return _scaled(number, ("", " k", " M", " B", " T"))
 
 
+def round_count(number: float) -> str:
+    """`10 k`, `1 M`: of a round number, without decimals."""
+    return count(number).replace(".00", "").replace(".0", "")
+
+
 def bytes_(number: float) -> str:
     return _scaled(number, (" B", " kB", " MB", " GB", " TB"))
 

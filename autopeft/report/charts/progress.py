@@ -68,10 +68,15 @@ def within(summary: Summary) -> Chart | None:
     metric = summary.quality.name
     drawn = scale(metric, [])
     lines = [
-        Line(f"up to {_size(size)} parameters", points, [drawn.at(p.within[size]) for p in points], SERIES[i % len(SERIES)])
+        Line(
+            f"up to {words.round_count(float(size))} parameters",
+            points,
+            [drawn.at(p.within[size]) for p in points],
+            SERIES[i % len(SERIES)],
+        )
         for i, size in enumerate(sizes)
     ]
-    reached = ", ".join(f"{words.value(metric, points[-1].within[size])} within {_size(size)}" for size in sizes)
+    reached = ", ".join(f"{words.value(metric, points[-1].within[size])} within {words.round_count(float(size))}" for size in sizes)
     return Chart(
         "within",
         f"Best {summary.quality.title} within a size",
@@ -136,7 +141,7 @@ def _table(summary: Summary, points: tuple[Curve, ...]) -> Table:
     shown = _spread(points, TABLE_ROWS)
     metric = summary.quality.name
     columns = [Column("finished trials", numeric=True), Column("time", numeric=True), Column("hypervolume", numeric=True)]
-    columns += [Column(f"within {_size(size)}", numeric=True) for size in sizes]
+    columns += [Column(f"within {words.round_count(float(size))}", numeric=True) for size in sizes]
     rows = [
         [
             Cell(str(p.trials), p.trials),
@@ -147,8 +152,3 @@ def _table(summary: Summary, points: tuple[Curve, ...]) -> Table:
         for p in shown
     ]
     return table(f"Progress of the search: hypervolume, and best {summary.quality.title} within a number of parameters", columns, rows)
-
-
-def _size(size: str) -> str:
-    """`10 k`, `1 M`: round sizes without decimals."""
-    return words.count(float(size)).replace(".00", "").replace(".0", "")

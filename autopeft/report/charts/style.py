@@ -166,7 +166,7 @@ def scale(objective: str, values: Sequence[float | None]) -> Scale:
         powers = [10.0**k for k in range(13) if min(positive) / 2 < 10.0**k <= max(positive) * 2]
         zero = min(positive) / 2.5 if any(v <= 0 for v in known) else None
         ticks = [zero, *powers] if zero is not None else powers
-        texts = ["0" if zero is not None and t == zero else words.count(t).replace(".00", "").replace(".0", "") for t in ticks]
+        texts = ["0" if zero is not None and t == zero else words.round_count(t) for t in ticks]
         return Scale(objective, 1.0, zero, {"title": title, "type": "log", "tickvals": ticks, "ticktext": texts})
     if objective.endswith("_bytes"):
         factor, unit = (1e-9, "GB") if max(known, default=0) >= 2e9 else (1e-6, "MB")

@@ -164,6 +164,7 @@ def train(
         return progress
     run = Run(model, loss_of, recipe, parameters, make_optimizer(parameters, learning_rate, recipe.weight_decay))
     updates.prepare(run.optimizer, model, optimizer_name, recipe.total_steps)
+    penalty = updates.penalty_of(model)
     after_backward = partial(strategy.after_backward, run) if strategy else None
     if strategy:
         strategy.begin(run)
@@ -177,7 +178,7 @@ def train(
                 factor = rate_factor(step, recipe.total_steps, recipe.warmup_share)
                 group["lr"] = learning_rate * factor * group.get("share", 1.0)
             try:
-                loss = train_step(partial(_loss, run), run.optimizer, run.parameters, recipe, after_backward)
+                loss = train_step(lambda: loss_of(run.step) + penalty(), run.optimizer, run.parameters, recipe, after_backward)
             except Diverged as why:
                 raise Diverged(f"{why} at step {step + 1}") from None
             if strategy:
@@ -189,8 +190,3 @@ def train(
         if not at_rung(progress):
             break
     return progress
-
-
-def _loss(run: Run) -> Tensor:
-    """Of the batch of the step, with what the adapter adds to it."""
-    return run.loss_of(run.step) + updates.penalty(run.model)

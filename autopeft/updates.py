@@ -12,8 +12,9 @@ All change what AdamW is given, not AdamW. AdaLoRA cuts ranks after each step (`
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -105,13 +106,34 @@ def _follow(optimizer: torch.optim.Optimizer, adalora: Any, total_steps: int) ->
     optimizer.register_step_post_hook(lambda *_: adalora.update_and_allocate(next(steps)))
 
 
-def penalty(model: nn.Module) -> Tensor | float:
-    """What is added to the loss: of AdaLoRA, gamma times the mean of ||P^T P - I|| and ||Q Q^T - I|| over its
-    factors (Zhang et al., ICLR 2023, equation 7); 0 for all other types."""
-    total: Tensor | float = 0.0
-    for adalora in _adalora(model):
-        gamma = adalora.peft_config[adalora.trainable_adapter_name].orth_reg_weight
-        factors = [p.T if "lora_B" in name else p for name, p in adalora.named_parameters() if "lora_A" in name or "lora_B" in name]
-        norms = [torch.linalg.matrix_norm(f @ f.T - torch.eye(len(f), device=f.device)) for f in factors]
-        total = total + gamma * torch.stack(norms).mean()
-    return total
+def penalty_of(model: nn.Module) -> Callable[[], Tensor | float]:
+    """What is to be added to the loss of each step, after the forward pass; always 0 for most types.
+
+    AdaLoRA       gamma times the mean of ||P^T P - I|| and ||Q Q^T - I|| over its factors      Zhang et al., ICLR 2023, equation 7
+    KaSA          beta ||e||^2 + gamma (||B^T B - I|| + ||A A^T - I||) over its layers         Wang et al., ICLR 2025, equations 9 to 11
+    MonteCLoRA    the mean over its layers of the distance of its distributions from their priors       Seth et al. 2024; as peft sums it,
+                  which can fall below 0: logarithms of single gamma functions have the other sign there than in the distance
+    """
+    from peft.tuners.lora import LoraModel
+
+    found: list[Callable[[], Tensor | float]] = [partial(_orthogonality, adalora) for adalora in _adalora(model)]
+    for lora in (module for module in model.modules() if isinstance(module, LoraModel)):
+        configs = [lora.peft_config[name] for name in lora.active_adapters]
+        if any(config.kasa_config for config in configs):
+            found.append(lora._get_kasa_loss)
+        if any(config.monteclora_config for config in configs):
+            found.append(lora._get_monteclora_loss)
+    device = next(iter(model.parameters())).device.type
+
+    def penalty() -> Tensor | float:
+        with torch.autocast(device, enabled=False):
+            return sum(part() for part in found)
+
+    return penalty if found else lambda: 0.0
+
+
+def _orthogonality(adalora: Any) -> Tensor:
+    gamma = adalora.peft_config[adalora.trainable_adapter_name].orth_reg_weight
+    factors = [p.T if "lora_B" in name else p for name, p in adalora.named_parameters() if "lora_A" in name or "lora_B" in name]
+    norms = [torch.linalg.matrix_norm(f @ f.T - torch.eye(len(f), device=f.device)) for f in factors]
+    return gamma * torch.stack(norms).mean()

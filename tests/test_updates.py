@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -108,24 +109,58 @@ def test_adalora_cuts_to_its_size_and_is_kept_near_orthogonal() -> None:
     model, _ = adapted("adamw", Component("adalora", 2, (0,), ("q", "v")))
     optimizer = make_optimizer([p for p in model.parameters() if p.requires_grad], 1e-2, 0.0)
     updates.prepare(optimizer, model, "adamw", 20)
-    first = float(torch.as_tensor(updates.penalty(model)).detach())
+    penalty = updates.penalty_of(model)
+    first = float(torch.as_tensor(penalty()).detach())
     for _ in range(20):
-        loss = model(**tiny.batch()).last_hidden_state.pow(2).mean() + updates.penalty(model)
+        loss = model(**tiny.batch()).last_hidden_state.pow(2).mean() + penalty()
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
     singular = [p for name, p in model.named_parameters() if "lora_E" in name]
     assert [len(p) for p in singular] == [3, 3]
     assert sum(int((p != 0).sum()) for p in singular) == 4
-    assert float(torch.as_tensor(updates.penalty(model)).detach()) < first
+    assert float(torch.as_tensor(penalty()).detach()) < first
 
 
-def test_the_penalty_of_a_worked_case() -> None:
+def test_the_penalty_of_adalora_on_a_worked_case() -> None:
     """Factors 2 I: |4 I - I| = 3 sqrt(3) for each, times 0.1."""
     model, _ = adapted("adamw", Component("adalora", 2, (0,), ("q",)))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "lora_A" in name or "lora_B" in name:
                 parameter.copy_(2 * torch.eye(*parameter.shape))
-    assert float(torch.as_tensor(updates.penalty(model)).detach()) == pytest.approx(0.1 * 3 * 3**0.5, rel=1e-6)
-    assert updates.penalty(nn.Linear(2, 2)) == 0.0
+    penalty = updates.penalty_of(model)
+    assert float(torch.as_tensor(penalty()).detach()) == pytest.approx(0.1 * 3 * 3**0.5, rel=1e-6)
+    assert updates.penalty_of(nn.Linear(2, 2))() == 0.0
+
+
+def test_the_penalty_of_kasa_on_a_worked_case() -> None:
+    """One module, two singular values e = (1, 2), A and B scaled identities 2 I: beta 5 + gamma (3 sqrt(2) + 3 sqrt(2))."""
+    model, _ = adapted("adamw", Component("kasa", 2, (0,), ("q",)))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_diag" in name:
+                parameter.copy_(torch.tensor([1.0, 2.0]))
+            elif "lora_" in name:
+                parameter.copy_(2 * torch.eye(*parameter.shape))
+    found = updates.penalty_of(model)()
+    assert float(torch.as_tensor(found).detach()) == pytest.approx(1e-4 * 5 + 1e-3 * 6 * 2**0.5, rel=1e-6)
+
+
+def test_the_penalty_of_monteclora_on_a_worked_case() -> None:
+    """Rank 2, all at their priors (1, and .1 for each weight): 0. Standard deviations of 2 add 1e-5 (2 (4 + 4) - 2 log 4^2 - 2^2) / 2."""
+    model, _ = adapted("adamw", Component("monteclora", 2, (0,), ("q",)))
+    model.train()
+    penalty = updates.penalty_of(model)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "std_prior" in name:
+                parameter.zero_()
+            elif "expert_weights_prior" in name:
+                parameter.fill_(math.log(0.1))
+    assert float(torch.as_tensor(penalty()).detach()) == pytest.approx(0.0, abs=1e-8)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "std_prior" in name:
+                parameter.fill_(math.log(2))
+    assert float(torch.as_tensor(penalty()).detach()) == pytest.approx(1e-5 * (6 - 2 * math.log(4)), rel=1e-4)

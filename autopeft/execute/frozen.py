@@ -9,28 +9,72 @@ again at each depth, and sharing ends where it does not hold.
 
 from __future__ import annotations
 
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from hashlib import blake2b
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 import torch
 from torch import Tensor, nn
 
+from autopeft.device import free_memory_bytes
+
 SHARE_OF_MEMORY = 0.15
 """Of the memory free when a worker starts, at most; other workers do the same."""
+SHARE_OF_DISK = 0.05
+"""Of what is free on the study's disk when a worker starts, at most, once that memory is full."""
 
 Key = tuple[int, bytes]
 
 
-class FrozenLayers:
-    """Hidden states by depth and batch in main memory, up to `most_bytes` of them; when these are full, later
-    batches are computed as ever. found, missed: batches so far."""
+class Scratch:
+    """Tensors in a file without a name in `folder`, up to `most_bytes`: its space is free again when the process ends, however it does."""
 
-    def __init__(self, most_bytes: int) -> None:
+    def __init__(self, folder: Path, most_bytes: int) -> None:
+        self._folder, self.most_bytes, self.bytes = folder, most_bytes, 0
+        self._file: IO[bytes] | None = None
+        self._places: dict[Key, tuple[int, torch.Size, torch.dtype]] = {}
+
+    def keep(self, key: Key, tensor: Tensor) -> None:
+        size = tensor.numel() * tensor.element_size()
+        if self.bytes + size > self.most_bytes:
+            return
+        try:
+            self._file = self._file or tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - held as long as the process
+            self._file.seek(self.bytes)
+            self._file.write(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+            self._file.flush()
+        except OSError as error:
+            self.most_bytes = 0
+            print(f"hidden states of the frozen layers are kept in memory alone: {error}", file=sys.stderr)
+        else:
+            self._places[key] = self.bytes, tensor.shape, tensor.dtype
+            self.bytes += size
+
+    def get(self, key: Key) -> Tensor | None:
+        if key not in self._places or self._file is None:
+            return None
+        start, shape, dtype = self._places[key]
+        self._file.seek(start)
+        return torch.frombuffer(bytearray(self._file.read(shape.numel() * dtype.itemsize)), dtype=dtype).reshape(shape)
+
+    def clear(self) -> None:
+        self._file, self.bytes = None, 0
+        self._places.clear()
+
+
+class FrozenLayers:
+    """Hidden states by depth and batch in main memory, up to `most_bytes` of them, then in `scratch`; when both are full,
+    later batches are computed as ever. found, missed: batches so far."""
+
+    def __init__(self, most_bytes: int, scratch: Scratch | None = None) -> None:
         self.most_bytes, self.bytes = most_bytes, 0
+        self.scratch = scratch
         self.found = self.missed = 0
         self._kept: dict[Key, Tensor] = {}
         self._checked: set[int] = set()
@@ -63,13 +107,19 @@ class FrozenLayers:
 
     def keep(self, key: Key, hidden: Tensor) -> None:
         size = hidden.numel() * hidden.element_size()
-        if key not in self._kept and self.bytes + size <= self.most_bytes:
+        if key in self._kept:
+            return
+        if self.bytes + size <= self.most_bytes:
             self._kept[key] = hidden.detach().to("cpu", copy=True)
             self.bytes += size
+        elif self.scratch:
+            self.scratch.keep(key, hidden.detach())
 
     def get(self, key: Key, device: torch.device) -> Tensor | None:
         """A copy, which whoever gets it may change."""
         hidden = self._kept.get(key)
+        if hidden is None and self.scratch:
+            hidden = self.scratch.get(key)
         self.found += hidden is not None
         self.missed += hidden is None
         return None if hidden is None else hidden.to(device, copy=True)
@@ -84,6 +134,8 @@ class FrozenLayers:
             self._trusted = False
             self._kept.clear()
             self.bytes = 0
+            if self.scratch:
+                self.scratch.clear()
             print("hidden states of the frozen layers differ when computed again: they are not shared", file=sys.stderr)
 
 
@@ -132,6 +184,19 @@ class _Visit:
             for index, block in enumerate(self._blocks):
                 stack.enter_context(_forward(block, partial(_called, instead, index, block.forward)))
             yield
+
+
+def make_store(folder: Path) -> FrozenLayers:
+    """A store within its shares of this machine's memory and of the disk that `folder` is on."""
+    return FrozenLayers(int(SHARE_OF_MEMORY * free_memory_bytes()), Scratch(folder, _room_on_disk(folder)))
+
+
+def _room_on_disk(folder: Path) -> int:
+    """Bytes of `folder`'s disk that may be used; none where there is no such folder."""
+    try:
+        return int(SHARE_OF_DISK * shutil.disk_usage(folder).free)
+    except OSError:
+        return 0
 
 
 def _called(instead: Callable[..., Any], index: int, run: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:

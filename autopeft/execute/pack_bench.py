@@ -167,7 +167,9 @@ def find_room(bench: Workbench, wanted: int | Literal["auto"]) -> int:
     if bench.usual != QUANTISATIONS[0]:
         return 1
     configuration, recipe = bench.typical(), bench.recipe(PROBE_STEPS + 1)
-    fitting = min(MOST_MEMBERS, max(1, int(SHARE_OF_MEMORY * free_bytes(bench.device) / _bytes_of_member(bench, configuration, recipe))))
+    held = storage_bytes([*bench.model.parameters(), *bench.model.buffers()])
+    member = bytes_of_member(_peak_alone(bench, configuration, recipe), held)
+    fitting = min(MOST_MEMBERS, max(1, int(SHARE_OF_MEMORY * free_bytes(bench.device) / member)))
     count, rate = 1, _steps_per_second(bench, configuration, recipe, 1)
     while 2 * count <= fitting:
         faster = _steps_per_second(bench, configuration, recipe, 2 * count)
@@ -177,12 +179,15 @@ def find_room(bench: Workbench, wanted: int | Literal["auto"]) -> int:
     return count
 
 
-def _bytes_of_member(bench: Workbench, configuration: Configuration, recipe: Recipe) -> int:
-    """What one more trial takes: the peak of training it, less the base model's weights."""
-    held = storage_bytes([*bench.model.parameters(), *bench.model.buffers()])
+def bytes_of_member(peak: int, held: int) -> int:
+    """What one more trial takes in a pack. peak: of training it alone. held: of the base model's weights, which all share."""
+    return max(1, peak - held)
+
+
+def _peak_alone(bench: Workbench, configuration: Configuration, recipe: Recipe) -> int:
     bench.build(configuration, 0)
     try:
-        return max(1, bench.peak(recipe) - held)
+        return bench.peak(recipe)
     finally:
         bench.restore()
 

@@ -23,9 +23,9 @@ from autopeft.adapter_files import save_adapter
 from autopeft.baselines import REFERENCE, baselines
 from autopeft.batches import training_batches
 from autopeft.data import read_data
-from autopeft.device import autocast, environment, find_attention, find_device, find_precision, free_memory_bytes
+from autopeft.device import autocast, environment, find_attention, find_device, find_precision
 from autopeft.execute.bases import Bases
-from autopeft.execute.frozen import SHARE_OF_MEMORY, FrozenLayers, untouched_layers
+from autopeft.execute.frozen import make_store, untouched_layers
 from autopeft.layerwise import LayerStrategy, make_strategy
 from autopeft.layerwise.probe import BATCHES, HEAD_STEPS, probe
 from autopeft.meters import measure_peak
@@ -69,7 +69,7 @@ class Workbench:
         self.tokenizer = load_tokenizer(spec.model, folder)
         self.precision = find_precision(spec.precision, self.device)
         self.attention = find_attention(self.device.type, self.precision, spec.data.max_length)
-        self._bases = Bases(self.load, lambda: FrozenLayers(int(SHARE_OF_MEMORY * free_memory_bytes())), self.device)
+        self._bases = Bases(self.load, lambda: make_store(folder), self.device)
         self.quantisation = ""
         self.usual = offered(spec.space.preset, spec.space.change)[0]
         self.use(self.usual)
@@ -98,7 +98,7 @@ class Workbench:
     def recipe(self, total_steps: int) -> Recipe:
         """The recipe of this study for runs of `total_steps`."""
         training = self.spec.training
-        reference = [self.train_set[i] for i in self._reference_batch()]
+        reference = [self.train_set[i] for i in self.longest_batch()]
         longest = reference[0].length
         counted = longest - min(e.length - e.completion for e in reference) if self.model.head_kind == "causal_lm" else 0
         return Recipe(
@@ -321,7 +321,7 @@ class Workbench:
             curve=tuple(progress.losses),
         )
 
-    def _reference_batch(self) -> list[int]:
+    def longest_batch(self) -> list[int]:
         """The longest training examples there are."""
         return sorted(range(len(self.train_set)), key=lambda i: -self.train_set[i].length)[: self.spec.training.batch_size]
 
@@ -339,7 +339,7 @@ class Workbench:
         """
         held = self.strategy.open_peak() if self.strategy else 0
         parameters = [p for p in self.model.parameters() if p.requires_grad]
-        order = self._reference_batch()
+        order = self.longest_batch()
         self.model.train()
         resident = [*self.model.parameters(), *self.model.buffers()]
         if not parameters:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -24,13 +24,14 @@ from autopeft_searchspace.shape import ModelShape
 
 @dataclass
 class Member:
-    """A trial of a pack. model: its own adapted view. learning_rate: the peak. taken: optimiser steps so far."""
+    """A trial of a pack. model: its own adapted view. learning_rate: the peak. penalty: added to its loss. taken: steps so far."""
 
     model: TaskModel
     recipe: Recipe
     learning_rate: float
     draws: Draws
     parameters: Sequence[nn.Parameter]
+    penalty: Callable[[], Tensor | float]
     taken: int = 0
 
 
@@ -61,7 +62,14 @@ class Pack:
             raise NotPackable(f"its update is not AdamW alone ({configuration.optimizer})")
         if not any(p.requires_grad for p in model.parameters()):
             raise NotPackable("nothing of it trains")
-        member = Member(model, recipe, configuration.learning_rate, Draws(self._device), [p for p in model.parameters() if p.requires_grad])
+        member = Member(
+            model,
+            recipe,
+            configuration.learning_rate,
+            Draws(self._device),
+            [p for p in model.parameters() if p.requires_grad],
+            updates.penalty_of(model),
+        )
         list(adapted_modules(self._base.backbone, model.backbone))
         self._arena.add(number, member.parameters)
         self._members[number] = member
@@ -99,7 +107,7 @@ class Pack:
         self._arena.before_backward()
         with autocast(recipe.device_type, recipe.precision):
             outputs = self._trunk.outputs(batches)
-            losses = {number: self._task.loss(partial(_given, out), batches[number]) for number, out in outputs.items()}
+            losses = {n: self._task.loss(partial(_given, out), batches[n]) + self._members[n].penalty() for n, out in outputs.items()}
         torch.stack(list(losses.values())).sum().backward()
         members = {number: self._members[number] for number in losses}
         norms = self._arena.step(

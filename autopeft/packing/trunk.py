@@ -20,6 +20,9 @@ from autopeft.tasks import Batch
 from autopeft_searchspace.shape import ModelShape
 from autopeft_searchspace.tuners.prompt import PromptPart
 
+WATCHED_STEPS = 2
+"""A module may start with numbers that it drew when it was built."""
+
 
 class TrialFault(Exception):
     """A trial's own module raised an error; the other trials can go on without it."""
@@ -35,11 +38,13 @@ class Draws:
     def __init__(self, device: torch.device) -> None:
         self._cuda = device if device.type == "cuda" else None
         self._first = self._state = self._now()
+        self._steps = 0
         self.used: bool | None = None
 
     def settle(self) -> None:
-        """After a first step: whether anything was drawn in it decides whether to look after random numbers."""
-        if self.used is None:
+        """After a step: whether anything was drawn in the first ones decides whether to look after random numbers."""
+        self._steps += 1
+        if self._steps == WATCHED_STEPS:
             self.used = not torch.equal(self._first, self._state)
 
     def _now(self) -> Tensor:

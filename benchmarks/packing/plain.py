@@ -1,7 +1,7 @@
 """A trial as transformers.Trainer and peft run it: what our own ways of running one are compared with.
 
 The base model is loaded anew for each configuration, as a script would, since an adapter changes it. Data are read and
-tokenised once. Precision, dropout of the base, batch size, steps, warm-up, decay, clipping and the start of the task head
+tokenised once. Precision, dropout of the base, batch size, steps, optimiser, schedule, clipping and the start of the task head
 are the study's.
 """
 
@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Sampler, SequentialSampler
 from transformers import Trainer, TrainingArguments
 
@@ -24,6 +25,7 @@ from autopeft.execute.workbench import Workbench
 from autopeft.models.load import load_task_model
 from autopeft.spec import StudySpec
 from autopeft.tasks import Predictions
+from autopeft.training import make_optimizer, rate_factor
 from autopeft.trial import Measurement
 from autopeft_searchspace.configuration import Configuration
 
@@ -80,9 +82,6 @@ class PlainTrials:
             max_steps=self._steps,
             per_device_train_batch_size=training.batch_size,
             per_device_eval_batch_size=training.evaluation_batch_size,
-            learning_rate=configuration.learning_rate,
-            warmup_steps=int(self._steps * training.warmup_share),
-            weight_decay=training.weight_decay,
             max_grad_norm=training.clip_norm,
             bf16=bench.precision == "bf16",
             use_cpu=bench.device.type == "cpu",
@@ -104,7 +103,10 @@ class PlainTrials:
         if self._batches == "ours":
             batches = bench.batches(bench.recipe(self._steps), seed)
             kind, examples = InOrder, [bench.train_set[i] for batch in batches for i in batch]
-        return kind(Lossy(bench), arguments, train_dataset=examples, data_collator=collate)
+        parameters = [p for p in bench.model.parameters() if p.requires_grad]
+        optimizer = make_optimizer(parameters, configuration.learning_rate, training.weight_decay)
+        schedule = LambdaLR(optimizer, lambda step: rate_factor(step, self._steps, training.warmup_share))
+        return kind(Lossy(bench), arguments, train_dataset=examples, data_collator=collate, optimizers=(optimizer, schedule))
 
 
 def drawn(space: Any, count: int) -> list[Configuration]:

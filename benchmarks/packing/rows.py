@@ -39,6 +39,12 @@ def add(name: str, rows: Sequence[dict[str, Any]], device: torch.device) -> None
     print(f"{len(rows)} rows -> {path}")
 
 
+def read(name: str, device: torch.device) -> list[dict[str, str]]:
+    """Rows of results/<name>-<device>.csv."""
+    with _path(name, device).open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
 def _path(name: str, device: torch.device) -> Path:
     return RESULTS / f"{name}-{device.type}.csv"
 

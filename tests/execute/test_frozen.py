@@ -9,7 +9,7 @@ import tiny_base
 import torch
 from small import small_spec
 
-from autopeft.execute.frozen import FrozenLayers, untouched_layers
+from autopeft.execute.frozen import FrozenLayers, Scratch, untouched_layers
 from autopeft.execute.workbench import Workbench
 from autopeft.models.roles import transformer_blocks
 from autopeft.spec_file import read_spec
@@ -78,6 +78,40 @@ def test_what_does_not_fit_is_computed_as_ever(tmp_path: Path) -> None:
     where.frozen = FrozenLayers(10_000)
     assert told(observe(where, TOP)) == expected
     assert where.frozen.bytes <= 10_000
+
+
+def test_what_memory_does_not_hold_lies_in_a_file_without_a_name(tmp_path: Path) -> None:
+    where = bench(tmp_path, "bert")
+    expected, before = told(observe(where, TOP)), set(tmp_path.iterdir())
+    scratch = Scratch(tmp_path, 10**6)
+    where.frozen = FrozenLayers(0, scratch)
+    assert told(observe(where, TOP)) == expected
+    kept, found = scratch.bytes, where.frozen.found
+    assert 0 < kept <= 10**6
+    assert told(observe(where, TOP)) == expected
+    assert where.frozen.found > found
+    assert scratch.bytes == kept
+    assert set(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_tensor_in_a_file_is_what_it_was(tmp_path: Path, dtype: torch.dtype) -> None:
+    scratch, tensors = Scratch(tmp_path, 10**6), {(1, b"a"): torch.randn(2, 3, 4).to(dtype), (1, b"b"): torch.randn(5).to(dtype)}
+    for key, tensor in tensors.items():
+        scratch.keep(key, tensor)
+    for key, tensor in tensors.items():
+        found = scratch.get(key)
+        assert found is not None
+        assert torch.equal(found, tensor)
+    assert scratch.get((2, b"a")) is None
+
+
+def test_a_folder_that_cannot_be_written_is_done_without(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    where = bench(tmp_path, "bert")
+    expected = told(observe(where, TOP))
+    where.frozen = FrozenLayers(0, Scratch(tmp_path / "missing", 10**6))
+    assert told(observe(where, TOP)) == expected
+    assert capsys.readouterr().err.count("kept in memory alone") == 1
 
 
 def test_a_wrong_state_is_found_out_and_nothing_is_shared_any_more(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -36,7 +36,7 @@ class MontecLora(LowRank):
     def settings(self, component: Component, targets: Sequence[LinearShape], shape: ModelShape) -> dict[str, Any]:
         from peft.tuners.lora import MontecloraConfig
 
-        return {"monteclora_config": MontecloraConfig(num_samples=SAMPLES, buffer_size=2)}
+        return {"monteclora_config": MontecloraConfig(num_samples=SAMPLES, buffer_size=1)}
 
     def per_module(self, component: Component, module: LinearShape, shape: ModelShape) -> int:
         """rank * (d_in + d_out) + rank + samples."""

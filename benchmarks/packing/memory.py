@@ -1,0 +1,80 @@
+"""Predicted against measured peak memory of packs.
+
+    python benchmarks/packing/memory.py SPEC [--members 2 4 8] [--precision fp32 bf16]
+
+SPEC: a study; its model, data and recipe are used. Packs of LoRA r=8 on q,v alone, from whose peak the packed executor finds how many
+trials fit, and packs of unlike configurations drawn from the study's space. predicted_bytes: the base model and, for
+each member, `pack_bench.bytes_of_member` of the peak that tracing predicts for it alone (`MemoryPredictor.exact`).
+measured_bytes: the peak of two steps of all on the longest training examples (`meters.measure_peak`).
+Writes ../results/pack-memory-<device>.csv.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from plain import drawn
+from rows import write
+
+from autopeft.baselines import REFERENCE, baselines
+from autopeft.device import find_device
+from autopeft.execute.pack_bench import bytes_of_member
+from autopeft.execute.workbench import Workbench
+from autopeft.memory import MemoryPredictor
+from autopeft.meters import measure_peak, storage_bytes
+from autopeft.packing.pack import Pack
+from autopeft.packing.views import view_of
+from autopeft.spec import StudySpec
+from autopeft.spec_file import read_spec
+from autopeft_searchspace.build import adapt, changed_paths
+from autopeft_searchspace.configuration import Configuration
+from autopeft_searchspace.settings import build_space
+
+STEPS = 2
+
+
+def measured(bench: Workbench, configurations: Sequence[Configuration]) -> int:
+    """Bytes at the peak of a pack's steps, weights of the base model included."""
+    pack = Pack(bench.model, bench.shape, bench.task, bench.device)
+    resident = [*bench.model.parameters(), *bench.model.buffers()]
+    for number, configuration in enumerate(configurations):
+        model = view_of(bench.model, changed_paths(configuration, bench.shape))
+        model.backbone = adapt(model.backbone, configuration, bench.shape, task_type=model.task_type).to(bench.device)
+        model.open_head()
+        pack.join(number, model, bench.recipe(STEPS), configuration)
+        resident += [parameter for parameter in model.parameters() if not parameter.requires_grad]
+    batch = bench.batch(bench.longest_batch())
+    return measure_peak(lambda: pack.step(dict.fromkeys(range(len(configurations)), batch)), bench.device, resident)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("spec", type=Path)
+    parser.add_argument("--members", type=int, nargs="+", default=[2, 4, 8])
+    parser.add_argument("--precision", nargs="+", default=["fp32", "bf16"], choices=["fp32", "bf16"])
+    given = parser.parse_args()
+    spec, folder = read_spec(given.spec, environ={})
+    device, rows = find_device(spec.device), list[dict[str, Any]]()
+    for precision in given.precision:
+        wanted = StudySpec.model_validate({**spec.model_dump(mode="json"), "precision": precision})
+        bench = Workbench(wanted, folder, str(device))
+        space = build_space(spec.space.preset, bench.shape, spec.space.change)
+        held = storage_bytes([*bench.model.parameters(), *bench.model.buffers()])
+        with tempfile.TemporaryDirectory() as cache:
+            memory = MemoryPredictor(wanted, space, bench.recipe(STEPS), bench.splits.labels, Path(cache), folder)
+            for members in given.members:
+                packs = {"alike": [dict(baselines(bench.shape, 0))[REFERENCE]] * members, "unlike": drawn(space, members)}
+                for name, configurations in packs.items():
+                    predicted = held + sum(bytes_of_member(memory.exact(configuration).peak, held) for configuration in configurations)
+                    found = measured(bench, configurations)
+                    row = {"precision": precision, "trials": name, "members": members, "base_bytes": held}
+                    rows.append({**row, "predicted_bytes": predicted, "measured_bytes": found, "error": predicted / found - 1})
+    write("pack-memory", rows, device)
+
+
+if __name__ == "__main__":
+    main()

@@ -11,13 +11,10 @@ import copy
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
 
 import torch
 
-from autopeft.device import free_bytes
 from autopeft.execute.workbench import Outcome, Workbench, ending
-from autopeft.meters import storage_bytes
 from autopeft.packing.pack import Pack
 from autopeft.packing.views import NotPackable, view_of
 from autopeft.tasks import Batch
@@ -25,13 +22,6 @@ from autopeft.training import Progress, Recipe
 from autopeft.trial import Observation, TrialSpec, TrialState
 from autopeft_searchspace.build import changed_paths
 from autopeft_searchspace.configuration import QUANTISATIONS, Configuration
-
-MOST_MEMBERS = 16
-SHARE_OF_MEMORY = 0.8
-"""Of what is free once the model is loaded, at most."""
-LEAST_GAIN = 1.1
-"""Twice the members must bring this much more work per second to be worth their memory."""
-PROBE_STEPS = 2
 
 
 @dataclass
@@ -48,7 +38,8 @@ class Running:
 
 
 class PackBench:
-    """bench: with the bare model. at_rung, at_step, at_end: told what happens to which trial."""
+    """bench: with the bare model. at_rung, at_step, at_end: told what happens to which trial. fits: whether trials with
+    these configurations have room side by side."""
 
     def __init__(
         self,
@@ -56,11 +47,14 @@ class PackBench:
         at_rung: Callable[[int, Observation], None],
         at_step: Callable[[int, int, int, float], None],
         at_end: Callable[[int, Outcome], None],
+        fits: Callable[[Sequence[Configuration]], bool] = lambda configurations: True,
     ) -> None:
         self._bench, self._at_rung, self._at_step, self._at_end = bench, at_rung, at_step, at_end
         self._pack = Pack(bench.model, bench.shape, bench.task, bench.device)
         self._running: dict[int, Running] = {}
-        self._most = MOST_MEMBERS
+        self._fits = fits
+        self._most: int | None = None
+        self._waiting: list[TrialSpec] = []
         self.apart: list[TrialSpec] = []
 
     @property
@@ -69,7 +63,8 @@ class PackBench:
         return bool(self._running) and all(running.answered for running in self._running.values())
 
     def add(self, trial: TrialSpec) -> None:
-        """Build a trial and take it into the pack, or put it among those `apart`."""
+        """Build a trial and take it into the pack, or put it among those `apart`; where memory has no room for it, it waits until
+        another ends."""
         start = time.perf_counter()
         if trial.configuration.quantisation != QUANTISATIONS[0]:
             self.apart.append(trial)
@@ -79,6 +74,9 @@ class PackBench:
         own.model = view_of(self._bench.model, changed_paths(trial.configuration, self._bench.shape))
         recipe = own.recipe(trial.rungs[-1])
         try:
+            if self._running and not self._fits([*(running.trial.configuration for running in self._running.values()), trial.configuration]):
+                self._waiting.append(trial)
+                return
             own.build(trial.configuration, trial.seed)
             self._pack.join(trial.number, own.model, recipe, trial.configuration)
         except NotPackable:
@@ -148,58 +146,18 @@ class PackBench:
 
     def stop(self, number: int) -> None:
         """Forget a trial, without a word."""
-        self.apart = [trial for trial in self.apart if trial.number != number]
+        self.apart, self._waiting = ([trial for trial in trials if trial.number != number] for trials in (self.apart, self._waiting))
         if self._running.pop(number, None):
-            self._pack.leave(number)
+            self._left(number)
 
     def _end(self, running: Running, state: TrialState, reason: str) -> None:
         number = running.trial.number
         del self._running[number]
-        self._pack.leave(number)
         self._at_end(number, Outcome(state, reason, running.seconds))
+        self._left(number)
 
-
-def find_room(bench: Workbench, wanted: int | Literal["auto"]) -> int:
-    """How many trials to train side by side, where it is not given: as memory allows by the measured peak of a common
-    configuration, and as long as doubling their number still brings more steps per second."""
-    if wanted != "auto":
-        return wanted
-    if bench.usual != QUANTISATIONS[0]:
-        return 1
-    configuration, recipe = bench.typical(), bench.recipe(PROBE_STEPS + 1)
-    held = storage_bytes([*bench.model.parameters(), *bench.model.buffers()])
-    member = bytes_of_member(_peak_alone(bench, configuration, recipe), held)
-    fitting = min(MOST_MEMBERS, max(1, int(SHARE_OF_MEMORY * free_bytes(bench.device) / member)))
-    count, rate = 1, _steps_per_second(bench, configuration, recipe, 1)
-    while 2 * count <= fitting:
-        faster = _steps_per_second(bench, configuration, recipe, 2 * count)
-        if faster < LEAST_GAIN * rate:
-            break
-        count, rate = 2 * count, faster
-    return count
-
-
-def bytes_of_member(peak: int, held: int) -> int:
-    """What one more trial takes in a pack. peak: of training it alone. held: of the base model's weights, which all share."""
-    return max(1, peak - held)
-
-
-def _peak_alone(bench: Workbench, configuration: Configuration, recipe: Recipe) -> int:
-    bench.build(configuration, 0)
-    try:
-        return bench.peak(recipe)
-    finally:
-        bench.restore()
-
-
-def _steps_per_second(bench: Workbench, configuration: Configuration, recipe: Recipe, count: int) -> float:
-    """Steps of all members together, on the same batches, after one that warms up."""
-    ended: list[Any] = []
-    pack = PackBench(bench, lambda *_: None, lambda *_: ended.append(time.perf_counter()), lambda *_: None)
-    for number in range(count):
-        pack.add(TrialSpec(number, configuration, 0, (10 * recipe.total_steps,)))
-    for _ in range(recipe.total_steps):
-        pack.step()
-    if len(ended) < count * recipe.total_steps:  # memory ran out
-        return 0.0
-    return count * PROBE_STEPS / (ended[-1] - ended[count - 1])
+    def _left(self, number: int) -> None:
+        self._pack.leave(number)
+        waiting, self._waiting = self._waiting, []
+        for trial in waiting:
+            self.add(trial)

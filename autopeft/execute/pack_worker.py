@@ -9,6 +9,7 @@ import queue
 import sys
 import threading
 import time
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,7 @@ from autopeft.execute.pack_bench import PackBench
 from autopeft.execute.workbench import Outcome, Workbench
 from autopeft.execute.worker import SECONDS_BETWEEN_STEP_EVENTS, Channel
 from autopeft.trial import Observation, TrialSpec
+from autopeft_searchspace.configuration import Configuration
 
 SECONDS_TO_GATHER = 0.2
 """How long a pack that was empty waits for one more trial, so that those sent together start together."""
@@ -58,8 +60,8 @@ class _Inbox:
             others.append(command)
 
 
-def serve_pack(channel: Channel, bench: Workbench) -> None:
-    """Until the coordinator is gone."""
+def serve_pack(channel: Channel, bench: Workbench, fits: Callable[[Sequence[Configuration]], bool]) -> None:
+    """Until the coordinator is gone. fits: whether trials have room side by side."""
     inbox, last = _Inbox(channel), 0.0
 
     def at_step(number: int, step: int, of: int, loss: float) -> None:
@@ -81,7 +83,7 @@ def serve_pack(channel: Channel, bench: Workbench) -> None:
     def at_step_apart(trial: TrialSpec, step: int, loss: float) -> None:
         at_step(trial.number, step, trial.rungs[-1], loss)
 
-    pack = PackBench(bench, at_rung, at_step, at_end)
+    pack = PackBench(bench, at_rung, at_step, at_end, fits)
     while True:
         busy = pack.can_step or bool(pack.apart)
         seconds: float | None = 0 if busy else None

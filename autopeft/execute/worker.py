@@ -64,9 +64,10 @@ def serve(channel: Channel) -> None:
         bench = Workbench(spec, Path(first["folder"]), first["device"])
         prepared = bench.prepare(first["threads"], calibrate=first["calibrate"])
         if spec.executor.name == "packed":
-            from autopeft.execute.pack_bench import find_room
+            from autopeft.execute.pack_room import Room
 
-            prepared["room"] = find_room(bench, spec.workers)
+            room = Room(bench)
+            prepared["room"] = room.find_count(spec.workers)
     except AutopeftError as error:
         channel.send("refused", kind=type(error).__name__, message=str(error))
         return
@@ -74,7 +75,7 @@ def serve(channel: Channel) -> None:
     if spec.executor.name == "packed":
         from autopeft.execute.pack_worker import serve_pack
 
-        serve_pack(channel, bench)
+        serve_pack(channel, bench, room.fits)
     while (command := channel.receive()) is not None:
         if command["command"] == "run":
             _run(channel, bench, TrialSpec.from_json(command["trial"]))

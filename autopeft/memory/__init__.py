@@ -4,6 +4,7 @@
     predictor.exact(configuration)   MemoryEstimate of a traced step; what a trial records
     predictor.fast(configuration)    bytes within about one per cent, in under a millisecond; what the sampler ranks by
     predictor.full()                 MemoryEstimate of full fine-tuning
+    predictor.pack(configurations, base_bytes)    bytes of trials that train side by side in one model
 
 The objective `peak_memory_bytes` of a trial is the exact trace: it is a function of configuration and
 recipe alone, equals the measured peak on the CPU, and does not move when the fast model is fitted

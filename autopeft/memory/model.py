@@ -129,7 +129,7 @@ class MemoryModel:
 
     def predict(self, configuration: Configuration, spots: Spots, shape: ModelShape) -> float:
         """Peak memory in bytes."""
-        total, largest, per_layer = _weights(configuration, spots)
+        total, largest, per_layer = trained_weights(configuration, spots)
         static = self.static + TRAINED_BYTES * total
         peak = static + self.frozen
         adapted = sorted(per_layer)
@@ -138,7 +138,7 @@ class MemoryModel:
         live = static + self.starts[adapted[0]]
         if adapted[0] == 0:
             lowest = block_features([c for c in configuration.components if 0 in c.layers], spots, True)
-            live += _embedding_bytes(lowest, self.starts)
+            live += embedding_bytes(lowest, self.starts)
         above = float(total)
         cache: dict[tuple[tuple[int, ...], bool], tuple[float, ...]] = {}
         keep = forward = backward = out = 0.0
@@ -146,7 +146,7 @@ class MemoryModel:
             here = tuple(i for i, c in enumerate(configuration.components) if layer in c.layers)
             kind = here, layer == adapted[0]
             if kind not in cache:
-                cache[kind] = self._sums(block_features([configuration.components[i] for i in here], spots, kind[1]))
+                cache[kind] = self.sums(block_features([configuration.components[i] for i in here], spots, kind[1]))
             keep, forward, backward, out = cache[kind]
             above -= per_layer.get(layer, 0.0)
             peak = max(peak, live + forward, live + backward + GRADIENT_BYTES * above)
@@ -154,7 +154,12 @@ class MemoryModel:
         peak = max(peak, live - keep + out + self.head)
         return max(peak, static + float(np.dot(self.update, (1.0, total, largest))))
 
-    def _sums(self, features: Features) -> tuple[float, ...]:
+    def head_weights(self, base_bytes: int) -> float:
+        """Trained weights of the task head. base_bytes: of the base model's weights without it."""
+        return (self.static - base_bytes) / TRAINED_BYTES
+
+    def sums(self, features: Features) -> tuple[float, ...]:
+        """`TARGETS` of a block with these features."""
         sums = [0.0] * len(TARGETS)
         for name, value in features.items():
             for i, coefficient in enumerate(self.coefficients.get(name, ())):
@@ -177,10 +182,10 @@ class MemoryModel:
         updates: list[tuple[list[float], float]] = []
         heads: list[float] = []
         for configuration, trace in traces[1:]:
-            total, largest, per_layer = _weights(configuration, spots)
+            total, largest, per_layer = trained_weights(configuration, spots)
             spans = _by_name(trace)
             for layer, features in blocks_of(configuration, shape.layers, spots).items():
-                start = spans[f"forward {layer}"].start + (_embedding_bytes(features, starts) if layer == 0 else 0.0)
+                start = spans[f"forward {layer}"].start + (embedding_bytes(features, starts) if layer == 0 else 0.0)
                 following = spans.get(f"forward {layer + 1}")
                 above = GRADIENT_BYTES * sum(weights for other, weights in per_layer.items() if other > layer)
                 rows.append(features)
@@ -205,7 +210,7 @@ class MemoryModel:
         return cls(float(static), starts, float(frozen), max(heads), tuple(map(float, update)), coefficients)
 
 
-def _embedding_bytes(lowest: Features, starts: Sequence[float]) -> float:
+def embedding_bytes(lowest: Features, starts: Sequence[float]) -> float:
     """Bytes of the embedding's output, which lives through the whole forward pass, where block 0 would
     not keep its input anyway. lowest: features of block 0 where it is the first adapted one."""
     if len(starts) == 1 or f"reads {SHARED_INPUT['q']}" in lowest:
@@ -224,7 +229,7 @@ def _by_name(trace: Trace) -> dict[str, Any]:
     return {span.name: span for span in trace.spans}
 
 
-def _weights(configuration: Configuration, spots: Spots) -> tuple[float, float, dict[int, float]]:
+def trained_weights(configuration: Configuration, spots: Spots) -> tuple[float, float, dict[int, float]]:
     """Trained weights: all, of the largest component on one module of one block, and per block."""
     total = largest = 0.0
     per_layer: dict[int, float] = {}

@@ -18,6 +18,7 @@ from autopeft.data import Splits
 from autopeft.device import autocast
 from autopeft.layerwise import make_strategy
 from autopeft.memory.model import TRAINED_BYTES, Features, MemoryModel, Spots, block_features, blocks_of
+from autopeft.memory.packs import predict_pack
 from autopeft.models.quantised import NONE, Quantisation
 from autopeft.models.roles import transformer_blocks
 from autopeft.spec import StudySpec
@@ -116,6 +117,11 @@ class MemoryPredictor:
         each = WEIGHT_BYTES if strategy.settings.get("drop_state") or kind.topmost else TRAINED_BYTES
         masked = self._masked_bytes() if kind.prunes else 0
         return self.model.predict(at_once, self._spots, self.space.shape) + each * frozen + masked
+
+    def pack(self, configurations: Sequence[Configuration], base_bytes: int) -> float:
+        """Peak memory in bytes of trials that train side by side (`memory.packs`). base_bytes: of the base model's weights."""
+        casts = self.recipe.precision == "bf16"
+        return predict_pack(self.model, configurations, self._spots, self.space.shape, base_bytes, casts=casts)
 
     def _saved(self, quantisation: str) -> int:
         """Bytes by which the weights of a base model that is so quantised are smaller."""

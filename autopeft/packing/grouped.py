@@ -1,7 +1,6 @@
 """Adapters on one module that a single operation serves for all trials, where each is a plain case of its kind.
 
 A kind reads what it needs off one trial's layer, or says None: then that trial's own layer runs on its rows.
-Trials without an adapter on the module stand in the same operation with weights of no size.
 """
 
 from __future__ import annotations
@@ -31,12 +30,8 @@ class Kind(Protocol):
 
     def read(self, layer: Any) -> Any | None: ...
 
-    def update(self, found: Sequence[Any | None], shared: nn.Module) -> Update:
-        """The update of all trials, in the order of their rows; None for those that have nothing here."""
-
-
-def _sizes(module: Any) -> tuple[int, int]:
-    return (module.in_features, module.out_features) if isinstance(module, nn.Linear) else (module.nx, module.nf)
+    def update(self, found: Sequence[Any], shared: nn.Module) -> Update:
+        """The update of all trials that have one here, in the order of their rows."""
 
 
 def _only_adapter(layer: Any) -> str | None:
@@ -55,12 +50,9 @@ class LowRank:
         a, b = layer.lora_A[name], layer.lora_B[name]
         return (a.weight, b.weight, float(layer.scaling[name])) if a.bias is None and b.bias is None else None
 
-    def update(self, found: Sequence[Any | None], shared: nn.Module) -> Update:
-        d_in, d_out = _sizes(shared)
-        like = next(each[0] for each in found if each)
-        nothing = (like.new_empty(0, d_in), like.new_empty(d_out, 0), 0.0)
-        a, b, scaling = zip(*(each or nothing for each in found), strict=True)
-        factors = torch.tensor(scaling, dtype=torch.float32, device=like.device)
+    def update(self, found: Sequence[Any], shared: nn.Module) -> Update:
+        a, b, scaling = zip(*found, strict=True)
+        factors = torch.tensor(scaling, dtype=torch.float32, device=a[0].device)
         return lambda out, x, bounds: low_rank(out, x.to(out.dtype), a, b, factors, bounds)
 
 
@@ -76,18 +68,13 @@ class Serial:
         plain = isinstance(inner, Bottleneck) and inner.norm is None and type(inner.activation) is self.module
         return (inner.down, inner.up) if inner is not None and plain and type(inner.down) is type(inner.up) is nn.Linear else None
 
-    def update(self, found: Sequence[Any | None], shared: nn.Module) -> Update:
-        width = _sizes(shared)[1]
-        like = next(each[0].weight for each in found if each)
-        down = [each[0].weight if each else like.new_empty(0, width) for each in found]
-        up = [each[1].weight if each else like.new_empty(width, 0) for each in found]
+    def update(self, found: Sequence[Any], shared: nn.Module) -> Update:
+        down, up = [each[0].weight for each in found], [each[1].weight for each in found]
         biases: dict[str, Sequence[Tensor]] = {}
-        if any(each and each[0].bias is not None for each in found):
-            for name, place, weights in (("down_bias", 0, down), ("up_bias", 1, up)):
-                none = [like.new_zeros(len(weight)) for weight in weights]
-                biases[name] = [
-                    each[place].bias if each and each[place].bias is not None else zero for each, zero in zip(found, none, strict=True)
-                ]
+        if any(each[0].bias is not None for each in found):
+            for name, place in (("down_bias", 0), ("up_bias", 1)):
+                linears = [each[place] for each in found]
+                biases[name] = [linear.weight.new_zeros(len(linear.weight)) if linear.bias is None else linear.bias for linear in linears]
         return lambda out, x, bounds: bottleneck(out, out, down, up, bounds, activation=self.activation, **biases)
 
 
@@ -98,12 +85,9 @@ class Scaled:
         name = _only_adapter(layer) if type(layer) is Ia3Linear and not layer.is_feedforward else None
         return layer.ia3_l[name] if name in getattr(layer, "ia3_l", ()) else None
 
-    def update(self, found: Sequence[Any | None], shared: nn.Module) -> Update:
-        like = next(each for each in found if each is not None)
-        one = like.new_ones(_sizes(shared)[1])
-
+    def update(self, found: Sequence[Any], shared: nn.Module) -> Update:
         def scale(out: Tensor, x: Tensor, bounds: tuple[int, ...]) -> Tensor:
-            factors = torch.stack([one if each is None else each.flatten() for each in found])
+            factors = torch.stack([each.flatten() for each in found])
             counts = torch.tensor([end - start for start, end in pairwise(bounds)])
             return (out * factors.repeat_interleave(counts.to(out.device), dim=0, output_size=len(out))).to(out.dtype)
 
@@ -121,12 +105,8 @@ class Sparse:
         values = layer.shira_weight[name]
         return values, Places.of(rows.to(values.device), columns.to(values.device), layer.out_features, layer.in_features)
 
-    def update(self, found: Sequence[Any | None], shared: nn.Module) -> Update:
-        d_in, d_out = _sizes(shared)
-        like = next(each[0] for each in found if each)
-        none = torch.empty(0, dtype=torch.int64, device=like.device)
-        nothing = (like.new_empty(0), Places.of(none, none, d_out, d_in))
-        values, places = zip(*(each or nothing for each in found), strict=True)
+    def update(self, found: Sequence[Any], shared: nn.Module) -> Update:
+        values, places = zip(*found, strict=True)
         return lambda out, x, bounds: sparse(out, x.to(out.dtype), values, places, bounds)
 
 

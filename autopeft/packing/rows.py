@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
@@ -20,6 +20,8 @@ class Rows:
     def __init__(self) -> None:
         self.owners: tuple[int, ...] = ()
         self.counts: dict[int, int] = {}
+        self._cut: Tensor | None = None
+        self._parts: dict[tuple[tuple[int, ...], tuple[int, ...]], Tensor] = {}
 
     @contextmanager
     def of(self, owners: Sequence[int]) -> Iterator[None]:
@@ -42,32 +44,59 @@ class Rows:
         """`given` with the rows of the `chosen` trials alone, in every tensor that has a row for each of ours."""
         if tuple(chosen) == self.owners:
             return given
-        bounds = dict(zip(self.owners, zip(self.bounds()[:-1], self.bounds()[1:], strict=True), strict=True))
         total = self.total
+        return each_tensor(given, lambda tensor: self.cut(tensor, chosen) if tensor.ndim and tensor.shape[0] == total else tensor)
 
-        def cut(tensor: Tensor) -> Tensor:
-            if not tensor.ndim or tensor.shape[0] != total:
-                return tensor
-            parts = [tensor[slice(*bounds[owner])] for owner in chosen]
-            return parts[0] if len(parts) == 1 else torch.cat(parts)
+    def cut(self, tensor: Tensor, chosen: Sequence[int]) -> Tensor:
+        """The rows of the `chosen` trials; modules that read the same tensor in turn get the same copy, as they would keep one alone."""
+        wanted = tuple(chosen)
+        if wanted == self.owners:
+            return tensor
+        if tensor is not self._cut:
+            self._cut, self._parts = tensor, {}
+        if (wanted, self.owners) not in self._parts:
+            bounds = dict(zip(self.owners, pairwise(self.bounds()), strict=True))
+            self._parts[wanted, self.owners] = torch.cat([tensor[slice(*bounds[owner])] for owner in chosen])
+        return self._parts[wanted, self.owners]
 
-        return each_tensor(given, cut)
+    def forget(self) -> None:
+        """Let go of the tensor cut last."""
+        self._cut, self._parts = None, {}
+
+    def replaced(self, tensor: Tensor, chosen: Sequence[int], new: Tensor) -> Tensor:
+        """`tensor` with `new` in place of the rows of the `chosen` trials."""
+        if tuple(chosen) == self.owners:
+            return new
+        rows = self._by_owner(self.owners, tensor) | self._by_owner(chosen, new)
+        return torch.cat([rows[owner] for owner in self.owners])
+
+    def _by_owner(self, owners: Sequence[int], tensor: Tensor) -> dict[int, Tensor]:
+        return dict(zip(owners, tensor.split([self.counts[owner] for owner in owners]), strict=True))
 
     def join(self, found: Sequence[tuple[Sequence[int], Any]]) -> Any:
-        """What modules gave for some trials each, as one of all our rows in their order."""
+        """What modules gave for some trials each, as one of all our rows in their order; None in the place of further outputs
+        that differ in more than rows, as attention weights do where some trials have a prefix."""
         if len(found) == 1:
             return found[0][1]
         first = found[0][1]
         if isinstance(first, Tensor):
             rows: dict[int, Tensor] = {}
             for owners, tensor in found:
-                rows |= dict(zip(owners, tensor.split([self.counts[owner] for owner in owners]), strict=True))
+                rows |= self._by_owner(owners, tensor)
             return torch.cat([rows[owner] for owner in self.owners])
         if isinstance(first, tuple):
-            return tuple(self.join([(owners, out[i]) for owners, out in found]) for i in range(len(first)))
+            return tuple(
+                self.join([(owners, out[i]) for owners, out in found]) if i == 0 or _alike([out[i] for _, out in found]) else None
+                for i in range(len(first))
+            )
         if first is None:
             return None
         raise TypeError(f"outputs of {type(first).__name__} cannot be joined over trials")
+
+
+def _alike(outputs: Sequence[Any]) -> bool:
+    """Whether tensors differ in their first dimension alone."""
+    return len({output.shape[1:] for output in outputs if isinstance(output, Tensor)}) <= 1
 
 
 def each_tensor(given: Any, change: Callable[[Tensor], Tensor]) -> Any:

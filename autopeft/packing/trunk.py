@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -71,7 +72,7 @@ class Router(nn.Module):
     """Stands for a module that some trials adapt: each trial's rows go through its own module, all other rows
     through the shared one.
 
-    own: trial -> its module. updates: of all trials with rows for the shared module, in the order of `numbers`.
+    own: trial -> its module. numbers: of all trials, in the order of their rows.
     """
 
     def __init__(
@@ -85,11 +86,10 @@ class Router(nn.Module):
         else:
             found = {}
         self._own = {number: layer for number, layer in own.items() if number not in found}
-        self._together = tuple(number for number in numbers if number not in self._own)
-        kinds = {id(kind): kind for kind, _ in found.values()}.values()
-        self._updates: list[Update] = [
-            kind.update([found[n][1] if n in found and found[n][0] is kind else None for n in self._together], shared) for kind in kinds
-        ]
+        self._updates: list[tuple[tuple[int, ...], Update]] = []
+        for kind in {id(kind): kind for kind, _ in found.values()}.values():
+            having = tuple(n for n in numbers if n in found and found[n][0] is kind)
+            self._updates.append((having, kind.update([found[n][1] for n in having], shared)))
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         rows, outputs = self._rows, []
@@ -108,16 +108,16 @@ class Router(nn.Module):
         return rows.join(outputs)
 
     def _updated(self, out: Tensor, x: Tensor) -> Tensor:
-        """`out` with the updates of the trials that have rows now; they keep the order of all."""
-        each = out[0].numel() // out.shape[-1]
-        rows = {number: each * self._rows.counts[number] for number in self._rows.owners}
-        bounds = [0]
-        for number in self._together:
-            bounds.append(bounds[-1] + rows.get(number, 0))
-        flat, given = out.flatten(0, -2), x.flatten(0, -2)
-        for update in self._updates:
-            flat = update(flat, given, tuple(bounds))
-        return flat.view_as(out)
+        """`out` with the updates of the trials that have rows now. Only their rows are given to an update, which may keep them."""
+        rows, each = self._rows, out[0].numel() // out.shape[-1]
+        for having, update in self._updates:
+            present = [number for number in rows.owners if number in having]
+            counts = {number: each * rows.counts[number] for number in present}
+            bounds = tuple(accumulate((counts.get(number, 0) for number in having), initial=0))
+            before = rows.cut(out, present)
+            after = update(before.flatten(0, -2), rows.cut(x, present).flatten(0, -2), bounds).view_as(before)
+            out = rows.replaced(out, present, after)
+        return out
 
     def __getattr__(self, name: str) -> Any:
         """What the router lacks is looked up on the module that it stands for."""
@@ -205,6 +205,7 @@ class Trunk:
                 return {number: self._of(number, hidden, batches[number], first_kept) for number in numbers}
         finally:
             self._fan_out = None
+            self.rows.forget()
 
     def _of(self, number: int, hidden: Tensor, batch: Batch, first_kept: int) -> Tensor:
         bounds = dict(zip(self.rows.owners, self.rows.bounds(), strict=False))

@@ -3,8 +3,8 @@
     python benchmarks/packing/memory.py SPEC [--members 2 4 8] [--precision fp32 bf16]
 
 SPEC: a study; its model, data and recipe are used. Packs of LoRA r=8 on q,v alone, from whose peak the packed executor finds how many
-trials fit, and packs of unlike configurations drawn from the study's space. predicted_bytes: the base model and, for
-each member, `pack_bench.bytes_of_member` of the peak that tracing predicts for it alone (`MemoryPredictor.exact`).
+trials fit, and packs of unlike configurations drawn from the study's space. predicted_bytes: `pack_room.Room`,
+by which the packed executor decides. sum_bytes: the base model once, and what each member adds to it alone, by tracing.
 measured_bytes: the peak of two steps of all on the longest training examples (`meters.measure_peak`).
 Writes ../results/pack-memory-<device>.csv.
 """
@@ -22,7 +22,7 @@ from rows import write
 
 from autopeft.baselines import REFERENCE, baselines
 from autopeft.device import find_device
-from autopeft.execute.pack_bench import bytes_of_member
+from autopeft.execute.pack_room import Room
 from autopeft.execute.workbench import Workbench
 from autopeft.memory import MemoryPredictor
 from autopeft.meters import measure_peak, storage_bytes
@@ -63,15 +63,15 @@ def main() -> None:
         wanted = StudySpec.model_validate({**spec.model_dump(mode="json"), "precision": precision})
         bench = Workbench(wanted, folder, str(device))
         space = build_space(spec.space.preset, bench.shape, spec.space.change)
-        held = storage_bytes([*bench.model.parameters(), *bench.model.buffers()])
+        held, room = storage_bytes([*bench.model.parameters(), *bench.model.buffers()]), Room(bench)
         with tempfile.TemporaryDirectory() as cache:
             memory = MemoryPredictor(wanted, space, bench.recipe(STEPS), bench.splits.labels, Path(cache), folder)
             for members in given.members:
                 packs = {"alike": [dict(baselines(bench.shape, 0))[REFERENCE]] * members, "unlike": drawn(space, members)}
                 for name, configurations in packs.items():
-                    predicted = held + sum(bytes_of_member(memory.exact(configuration).peak, held) for configuration in configurations)
-                    found = measured(bench, configurations)
+                    predicted, found = room.predicted_bytes(configurations), measured(bench, configurations)
                     row = {"precision": precision, "trials": name, "members": members, "base_bytes": held}
+                    row |= {"sum_bytes": held + sum(memory.exact(configuration).peak - held for configuration in configurations)}
                     rows.append({**row, "predicted_bytes": predicted, "measured_bytes": found, "error": predicted / found - 1})
     write("pack-memory", rows, device)
 

@@ -16,7 +16,8 @@ from small import Quiet
 from autopeft.coordinator import search
 from autopeft.execute.executor import Ended, Rung
 from autopeft.execute.local import LocalExecutor
-from autopeft.execute.pack_bench import PackBench, find_room
+from autopeft.execute.pack_bench import PackBench
+from autopeft.execute.pack_room import Room
 from autopeft.execute.workbench import Outcome, Workbench
 from autopeft.spec import StudySpec
 from autopeft.trial import Observation, TrialSpec, TrialState
@@ -168,13 +169,34 @@ def test_where_memory_runs_out_a_member_rests_until_another_ends(bench: Workbenc
     assert {n: end.state for n, end in ends.items()} == dict.fromkeys(range(3), TrialState.COMPLETE)
 
 
+def test_a_trial_without_room_waits_until_another_ends(bench: Workbench) -> None:
+    ends: dict[int, Outcome] = {}
+    pack = PackBench(
+        bench,
+        lambda number, seen: pack.answer(number, True),
+        lambda *_: None,
+        ends.__setitem__,
+        lambda configurations: len(configurations) < 3,
+    )
+    for number, steps in enumerate((4, 2, 3, 3)):
+        pack.add(TrialSpec(number, lora(), 0, (steps,)))
+    pack.stop(3)
+    while pack.can_step:
+        pack.step()
+    assert {n: end.state for n, end in ends.items()} == dict.fromkeys((1, 0, 2), TrialState.COMPLETE)
+    assert list(ends) == [1, 0, 2]
+
+
 def test_room_is_as_given_or_as_memory_and_throughput_allow(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert find_room(bench, 5) == 5
+    room = Room(bench)
+    assert room.find_count(5) == 5
     rates = {1: 10.0, 2: 19.0, 4: 30.0, 8: 31.0}
-    monkeypatch.setattr("autopeft.execute.pack_bench._steps_per_second", lambda bench, configuration, recipe, count: rates[count])
-    assert find_room(bench, "auto") == 4
-    monkeypatch.setattr("autopeft.execute.pack_bench.free_bytes", lambda device: 0)
-    assert find_room(bench, "auto") == 1
+    monkeypatch.setattr("autopeft.execute.pack_room.steps_per_second", lambda bench, configuration, count: rates[count])
+    assert room.find_count("auto") == 4
+    monkeypatch.setattr(room, "_most_bytes", room.predicted_bytes([bench.typical()] * 2))
+    assert room.find_count("auto") == 2
+    monkeypatch.setattr(room, "_most_bytes", 0)
+    assert room.find_count("auto") == 1
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -10,7 +11,9 @@ import torch
 from peft import IA3Config, LoraConfig, get_peft_model
 from small import MINILM, small_data
 
+from autopeft.execute.pack_room import Room
 from autopeft.execute.workbench import Workbench
+from autopeft.meters import measure_peak
 from autopeft.models.head import TaskModel
 from autopeft.models.load import load_task_model
 from autopeft.packing.pack import Pack
@@ -95,22 +98,26 @@ def alone(bench: Workbench, configuration: Configuration, seed: int) -> tuple[li
     return losses, [p.detach() for p in parameters]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seeds", ["own", "one"])
-def test_thirty_steps_of_eight_unlike_trials(bench: Workbench, seeds: str) -> None:
-    """own: each trial has its own order of the data; one: all see the same batches."""
-    pack, models, batches = Pack(bench.model, bench.shape, bench.task, bench.device), {}, {}
-    recipe = bench.recipe(STEPS)
-    order = {n: n if seeds == "own" else 0 for n in range(len(TRIALS))}
+def join_all(bench: Workbench, order: Mapping[int, int]) -> tuple[Pack, dict[int, TaskModel]]:
+    """A pack of all trials; order: the seed of each."""
+    pack, models = Pack(bench.model, bench.shape, bench.task, bench.device), {}
     for n, configuration in enumerate(TRIALS):
-        model = view_of(bench.model)
+        models[n] = model = view_of(bench.model)
         torch.manual_seed(order[n])
         model.reset_head(order[n])
         model.backbone = adapt(model.backbone, configuration, bench.shape, task_type=model.task_type)
         model.open_head()
-        pack.join(n, model, recipe, configuration)
-        models[n] = model
-        batches[n] = bench.batches(recipe, order[n])
+        pack.join(n, model, bench.recipe(STEPS), configuration)
+    return pack, models
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seeds", ["own", "one"])
+def test_thirty_steps_of_eight_unlike_trials(bench: Workbench, seeds: str) -> None:
+    """own: each trial has its own order of the data; one: all see the same batches."""
+    order = {n: n if seeds == "own" else 0 for n in range(len(TRIALS))}
+    pack, models = join_all(bench, order)
+    batches = {n: bench.batches(bench.recipe(STEPS), order[n]) for n in models}
     losses: dict[int, list[float]] = {n: [] for n in models}
     for step in range(STEPS):
         collated = {tuple(batches[n][step]): bench.batch(batches[n][step]) for n in models}
@@ -124,3 +131,14 @@ def test_thirty_steps_of_eight_unlike_trials(bench: Workbench, seeds: str) -> No
         assert len(trained) == len(parameters)
         for mine, theirs in zip(trained, parameters, strict=True):
             torch.testing.assert_close(mine, theirs, atol=1e-4, rtol=0, msg=lambda text, c=configuration: f"{c.in_words()}: {text}")
+
+
+@pytest.mark.slow
+def test_memory_of_a_pack_is_what_was_predicted(bench: Workbench) -> None:
+    predicted = Room(bench).predicted_bytes(TRIALS)
+    pack, models = join_all(bench, dict.fromkeys(range(len(TRIALS)), 0))
+    batch = bench.batch(bench.longest_batch())
+    resident = [*bench.model.parameters(), *bench.model.buffers()]
+    resident += [p for model in models.values() for p in model.parameters() if not p.requires_grad]
+    measured = measure_peak(lambda: pack.step(dict.fromkeys(models, batch)), bench.device, resident)
+    assert predicted == pytest.approx(measured, rel=0.15)

@@ -127,6 +127,15 @@ def orders(setting: Setting, alike: bool, trials: int) -> dict[int, list[dict[st
 
 @pytest.mark.parametrize("alike", [True, False], ids=["common order", "own orders"])
 def test_a_pack_of_unlike_trials_learns_what_each_would_alone(bert: Setting, alike: bool) -> None:
+    assert_alone(bert, alike)
+
+
+def test_attention_weights_of_unlike_lengths_are_no_obstacle(tmp_path: Path) -> None:
+    """Attention that also gives its weights, of which a trial with a prefix has more columns."""
+    assert_alone(Setting(tmp_path, "bert", "classification", attention="eager"), True)
+
+
+def assert_alone(bert: Setting, alike: bool) -> None:
     trials = {n: (configuration, n) for n, configuration in enumerate(MIXED)}
     batches = orders(bert, alike, len(trials))
     losses, models = bert.packed(trials, batches)

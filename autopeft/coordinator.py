@@ -27,7 +27,7 @@ from autopeft.baselines import REFERENCE
 from autopeft.budget import Budget
 from autopeft.checks import require_study
 from autopeft.dashboard import annotate
-from autopeft.errors import DataError, NoFeasibleTrial, NothingFits
+from autopeft.errors import DataError, NoFeasibleTrial, NothingFits, SpecError
 from autopeft.execute import make_executor
 from autopeft.execute.executor import Ended, Executor, Rung, Step
 from autopeft.layer_importance import space_of
@@ -109,6 +109,9 @@ def _settle(
     shape = ModelShape.from_json(prepared["shape"])
     space = build_space(spec.space.preset, shape, spec.space.change)
     limits = asdict(find_limits(spec, shape.total_parameters))
+    device = prepared["recipe"]["device_type"]
+    if budget.gpu_hours and not (budget.trials or budget.seconds) and device != "cuda":
+        raise SpecError(f"budget {budget} counts hours of GPUs, and this search runs on {device}: give trials or time")
     if known is not None:
         if known["data"]["sha256"] != prepared["data"]["sha256"]:
             raise DataError("the data changed since this study was made; start again with --fresh, or give another folder with --study")
@@ -323,6 +326,8 @@ class _Coordinator:
             + (f"each, {len(self.executor)} at once, " if len(self.executor) > 1 else "")
             + f"on {environment['environment']['device_name']}, {environment['recipe']['precision']}",
         ]
+        if count := environment["earlier"].get("left_out"):
+            lines.append(f"left out: {count} trials of earlier studies, which this space cannot express")
         return lines + [f"left out: {name}, {why}" for name, why in self.space.left_out.items()]
 
     def _adapter_folder(self, number: int) -> Path:

@@ -111,8 +111,9 @@ def estimate(spec: StudySpec, folder: Path) -> Estimate:
     step, evaluation = prepared["seconds_per_step"], prepared["evaluation_seconds"]
     steps = find_total_steps(spec, budget, len(bench.train_set), step, evaluation, workers)
     each = steps * step + 3 * evaluation
-    trials = budget.trials if budget.trials is not None else None if budget.seconds is None else int(workers * budget.seconds / each)
-    seconds = None if trials is None else min(trials * each / workers, budget.seconds or float("inf"))
+    within_time = None if budget.seconds is None else int(workers * budget.seconds / each)
+    trials = min((count for count in (budget.trials, within_time) if count is not None), default=None)
+    seconds = None if trials is None else trials * each / workers
     return Estimate(
         device=prepared["environment"]["device_name"],
         base_parameters=bench.shape.total_parameters,

@@ -39,10 +39,10 @@ def of_study(trials: Sequence[Trial], shape: ModelShape) -> Prior | None:
         return None
     roles: dict[str, list[float]] = {}
     for observation in runs:
-        for name, measured in observation.measurements.items():
-            parts = name.split(".")
-            if parts[0] == IMPORTANCE and len(parts) == 3:
-                roles.setdefault(parts[2], []).append(measured.value)
+        found = [(name.split("."), measured.value) for name, measured in observation.measurements.items()]
+        scores = [(parts[2], value) for parts, value in found if parts[0] == IMPORTANCE and len(parts) == 3]
+        for (role, _), relative in zip(scores, _relative([value for _, value in scores]), strict=True):
+            roles.setdefault(role, []).append(relative)
     layers = tuple(sum(run[layer] for run in by_layer) / len(by_layer) for layer in range(shape.layers))
     return Prior(layers, {role: sum(values) / len(values) for role, values in sorted(roles.items())})
 

@@ -24,6 +24,8 @@ OBSERVATIONS = "observations.csv"
 ENVIRONMENT = "environment.json"
 
 TRIAL_COLUMNS = ("number", "origin", "label", "state", "in_words", "reason", "note", "seconds", "started", "configuration", "computed")
+LONGEST_FIELD = 2**31 - 1
+"""Characters; a curve has a point for every step."""
 OBSERVATION_COLUMNS = ("seed", "step", "total_steps", "recipe", "curve")
 
 
@@ -76,6 +78,7 @@ def _observation_row(observation: Observation) -> dict[str, object]:
 
 
 def read_csv(text: str) -> tuple[Trial, ...]:
+    csv.field_size_limit(LONGEST_FIELD)
     rows: dict[int, list[dict[str, str]]] = {}
     for row in csv.DictReader(io.StringIO(text)):
         rows.setdefault(int(row["number"]), []).append(row)

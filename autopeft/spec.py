@@ -205,7 +205,7 @@ class StudySpec(Part):
     def _address_without_password(cls, storage: str) -> str:
         if storage and not re.match(r"postgresql(\+psycopg)?://", storage):
             raise ValueError(f"storage must be like postgresql://user@host/database, it is {storage.partition('@')[2] or storage!r}")
-        if re.match(r"[^/]*//[^/@]*:[^/@]*@", storage) or "password=" in storage:
+        if re.match(r"[^/]*//[^@]*:[^@]*@", storage) or "password=" in storage:
             raise ValueError("storage is kept in the study's folder and must not hold a password; put it into PGPASSWORD or ~/.pgpass")
         return storage
 
@@ -249,5 +249,5 @@ def json_schema() -> dict[str, Any]:
 
 def resolve(path: str, folder: Path) -> str:
     """`path` made absolute against the spec's folder where such a file exists, else unchanged."""
-    candidate = (folder / path).expanduser()
+    candidate = folder / Path(path).expanduser()
     return str(candidate.resolve()) if path and candidate.exists() else path

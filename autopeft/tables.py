@@ -149,7 +149,7 @@ def find_splits(source: str, subset: str, folder: Path) -> dict[str, Table]:
 
     Keys are those of `SPLIT_NAMES`; only splits that exist.
     """
-    path = (folder / source).expanduser()
+    path = folder / Path(source).expanduser()
     if path.is_dir():
         return _folder_splits(path)
     if path.is_file() or path.suffix.lower() in READERS:

@@ -11,7 +11,7 @@ import numpy as np
 
 from autopeft import files
 from autopeft.errors import AutopeftError
-from autopeft.statistics import Estimate, normal_interval, t_half_width
+from autopeft.statistics import Estimate, difference, normal_interval, t_half_width
 from autopeft.tested import RESULT
 from autopeft.trial import Measurement
 
@@ -67,15 +67,18 @@ class TrainResult:
 
 
 def paired_difference(first: TrainResult, second: TrainResult) -> Estimate:
-    """Test metric of `first` minus that of `second`, paired by seed and by example.
+    """Test metric of `first` minus that of `second`, paired by seed and, where the metric is a mean over examples, by example.
 
-    The interval adds, in squares, the t half-width over seeds of the mean gap and the normal
-    half-width over examples of the gap averaged over seeds (as `statistics` does for single means).
-    Raises AutopeftError where the metric is not a mean over examples or the runs share no seeds.
+    Then the interval adds, in squares, the t half-width over seeds of the mean gap and the normal
+    half-width over examples of the gap averaged over seeds (as `statistics` does for single means); else it is that of
+    `statistics.difference`. Raises AutopeftError where the runs share no seeds.
     """
-    seeds = sorted(first.per_example.keys() & second.per_example.keys())
-    if not seeds or not all(first.per_example[s] and second.per_example[s] for s in seeds):
-        raise AutopeftError(f"runs of trials {first.trial} and {second.trial} cannot be paired example by example")
+    seeds = sorted(first.tests.keys() & second.tests.keys())
+    if not seeds:
+        raise AutopeftError(f"runs of trials {first.trial} and {second.trial} share no seed")
+    if not all(result.per_example.get(seed) for result in (first, second) for seed in seeds):
+        sides = ({seed: (result.tests[seed].value, result.tests[seed].standard_error) for seed in seeds} for result in (first, second))
+        return difference(*sides)
     gaps = np.array([np.subtract(first.per_example[s], second.per_example[s]) for s in seeds])
     mean, examples = float(gaps.mean()), gaps.shape[1]
     low, high = normal_interval(mean, float(gaps.mean(axis=0).std(ddof=1)) / math.sqrt(examples))
@@ -89,7 +92,7 @@ def comparison(first: TrainResult, second: TrainResult) -> str:
     verdict = "not distinguishable" if gap.contains_zero else "a real difference"
     return (
         f"trial {first.trial} minus trial {second.trial}: {gap.value:+.4f}, 95 % interval {gap.low:+.4f} to {gap.high:+.4f} "
-        f"(paired over {gap.seeds} seeds and {gap.examples} test examples): {verdict}"
+        f"({f'paired over {gap.seeds} seeds and {gap.examples} test examples' if gap.examples else f'over {gap.seeds} seeds'}): {verdict}"
     )
 
 

@@ -27,20 +27,23 @@ from autopeft_searchspace.space import Space
 @dataclass(frozen=True)
 class Earlier:
     """candidates: the fronts of the earlier studies, the studies taking turns. results: quality of every complete
-    trial that the space can express, per study, in the direction of the new study's metric."""
+    trial that the space can express, per study, in the direction of the new study's metric. left_out: complete trials with
+    something to train that it cannot express."""
 
     candidates: tuple[Configuration, ...] = ()
     results: tuple[Results, ...] = ()
+    left_out: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        return {"candidates": [c.to_json() for c in self.candidates], "results": [list(map(list, r)) for r in self.results]}
+        results = [list(map(list, r)) for r in self.results]
+        return {"candidates": [c.to_json() for c in self.candidates], "results": results, "left_out": self.left_out}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any] | None) -> Earlier:
         if not data:
             return cls()
         results = tuple([(params, value) for params, value in study] for study in data["results"])
-        return cls(tuple(Configuration.from_json(c) for c in data["candidates"]), results)
+        return cls(tuple(Configuration.from_json(c) for c in data["candidates"]), results, data.get("left_out", 0))
 
 
 def gather(spec: StudySpec, folder: Path, space: Space) -> Earlier:
@@ -48,7 +51,7 @@ def gather(spec: StudySpec, folder: Path, space: Space) -> Earlier:
 
     Raises AutopeftError where a folder holds no study, SpecError where nothing of it fits the space.
     """
-    fronts, results = [], []
+    fronts, results, left_out = [], [], 0
     for path in spec.warm_start:
         record = read(Path(resolve(path, folder)))
         upward = sign(record.spec.quality) * sign(spec.quality)
@@ -56,14 +59,15 @@ def gather(spec: StudySpec, folder: Path, space: Space) -> Earlier:
         for trial in record.complete:
             point = carried(trial.configuration, record.shape, space)
             measured = trial.value(record.spec.quality, record.spec.quality)
+            left_out += point is None
             if point is not None and measured is not None:
                 found.append((values_to_params(space, point), upward * measured.value))
-        if not any(trial.configuration.components and carried(trial.configuration, record.shape, space) for trial in record.complete):
+        if not any(not trial.configuration.head_only and carried(trial.configuration, record.shape, space) for trial in record.complete):
             raise SpecError(f"no trial of {path} can be expressed in space {space.name!r} of types {', '.join(space.types)}")
         fronts.append(earlier_front(record.trials, record.spec, record.shape, space))
         results.append(found)
     turns = {c.key: c for c in chain.from_iterable(zip_longest(*fronts)) if c is not None}
-    return Earlier(tuple(turns.values()), tuple(results))
+    return Earlier(tuple(turns.values()), tuple(results), left_out)
 
 
 def earlier_importance(spec: StudySpec, folder: Path, shape: ModelShape) -> dict[str, Any] | None:

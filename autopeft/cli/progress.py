@@ -90,12 +90,14 @@ class Bar:
             self._live.update(Group(self._status(), *self._plot(), *self._front()))
 
     def _share(self) -> float:
-        """Of the budget: of trials or of time, whichever is further."""
+        """Of the budget: of trials, time or hours of GPUs, whichever is furthest."""
         seconds = self._used_before + time.monotonic() - self._since
         finished = sum(t.state.finished for t in self._record.trials) if self._record else 0
         by_trials = finished / self._budget.trials if self._budget.trials else 0.0
         by_seconds = seconds / self._budget.seconds if self._budget.seconds else 0.0
-        return min(1.0, max(by_trials, by_seconds))
+        trained = sum(t.seconds for t in self._record.trials) if self._record else 0.0
+        by_gpu_hours = trained / 3600 / self._budget.gpu_hours if self._budget.gpu_hours else 0.0
+        return min(1.0, max(by_trials, by_seconds, by_gpu_hours))
 
     def _status(self) -> Table:
         running = ", ".join(f"trial {n} step {step}/{of}" if of else f"trial {n}" for n, (step, of) in sorted(self._steps.items()))

@@ -36,6 +36,7 @@ def status(out: Output, study: options.Study) -> None:
         "budget": spec.budget,
         "states": states,
         "seconds": summary.seconds,
+        "seconds_used": summary.seconds_used,
         "remaining_seconds": remaining,
         "hypervolume": hypervolume,
         "front": [{"trial": row.number, "configuration": row.configuration, **row.values} for row in summary.front],
@@ -44,7 +45,7 @@ def status(out: Output, study: options.Study) -> None:
     head = {
         "study": f"{spec.name} in {study}{' (running)' if running else ''}",
         "trials": ", ".join(counts) or "none",
-        "budget": f"{spec.budget}; used {len(summary.rows)} trials, {words.seconds(summary.seconds)}"
+        "budget": f"{spec.budget}; used {len(summary.rows)} trials, {words.seconds(summary.seconds_used)}"
         + (f"; about {words.seconds(remaining)} to go" if remaining else ""),
         "hypervolume": "-" if hypervolume is None else f"{hypervolume:.4f}",
     }

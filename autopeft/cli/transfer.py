@@ -31,11 +31,14 @@ def transfer(
 ) -> None:
     """Try a found front elsewhere: baselines, then every configuration of it, and no search.
 
-    Layers keep their relative depth, sizes and learning rate are rounded to the grid of the new model.
+    Layers keep their relative depth, sizes and learning rate are rounded to the grid of the new model; the space is that of
+    the earlier study, unless a SPEC file says another.
     """
     from autopeft.record import read
 
-    read(earlier)  # an earlier study that is none is told before model and data are looked at
+    space = read(earlier).spec.space  # an earlier study that is none is told before model and data are looked at
+    if spec is None:
+        set_ = [f"space={space.model_dump_json(exclude_defaults=True)}", *(set_ or ())]
     flags = {
         **{"--model": model, "--data": data, "--task": task, "--name": name, "--budget": budget, "--device": device},
         **{"--sampler": "transfer", "--warm-start": [str(earlier.resolve())]},

@@ -74,7 +74,8 @@ class PackBench:
         own.model = view_of(self._bench.model, changed_paths(trial.configuration, self._bench.shape))
         recipe = own.recipe(trial.rungs[-1])
         try:
-            if self._running and not self._fits([*(running.trial.configuration for running in self._running.values()), trial.configuration]):
+            together = [*(running.trial.configuration for running in self._running.values()), trial.configuration]
+            if self._running and not self._fits(together):
                 self._waiting.append(trial)
                 return
             own.build(trial.configuration, trial.seed)

@@ -13,7 +13,8 @@ from autopeft.errors import AutopeftError
 from autopeft.export.peft import public_name
 from autopeft.record import StudyRecord
 from autopeft.trial import Trial
-from autopeft_searchspace.build import peft_config
+from autopeft_searchspace.build import peft_config, starts_from_data
+from autopeft_searchspace.configuration import OPTIMIZERS
 
 TRAINING_FILE = "train.jsonl"
 BASE_MODEL = "path/to/the/base/model"
@@ -51,6 +52,18 @@ def recipe(record: StudyRecord, trial: Trial) -> Recipe:
     )
 
 
+def check_plain(trial: Trial, tool: str) -> None:
+    """Raises AutopeftError where a trial trains in a way that the loops of other tools do not have."""
+    configuration = trial.configuration
+    own = [
+        f"under the strategy {configuration.strategy.name}" if configuration.strategy else "",
+        f"with the optimiser {configuration.optimizer}" if configuration.optimizer != OPTIMIZERS[0] else "",
+        "from a start that is made from training batches" if starts_from_data(configuration) else "",
+    ]
+    if said := " and ".join(part for part in own if part):
+        raise AutopeftError(f"{tool} does not train trial {trial.number} as the study did, {said}; `autopeft train` does")
+
+
 def lora_settings(record: StudyRecord, trial: Trial, tool: str, known: Mapping[str, str]) -> dict[str, Any]:
     """The configuration as settings of `tool`, those of plain peft's `LoraConfig` that are not its defaults.
 
@@ -61,6 +74,7 @@ def lora_settings(record: StudyRecord, trial: Trial, tool: str, known: Mapping[s
 
     if record.spec.task.kind != "causal_lm":
         raise AutopeftError(f"{tool} trains language models, the task of this study is {record.spec.task.kind}; --to peft takes any")
+    check_plain(trial, tool)
     components = trial.configuration.components
     config = peft_config(trial.configuration, record.shape) if components else None
     if not isinstance(config, LoraConfig):

@@ -36,11 +36,11 @@ def write(record: StudyRecord, trial: Trial, folder: Path) -> None:
     for component in trial.configuration.components:
         if component.type == "lora":
             ranks = shared_out(component.size * len(component.layers), [layers[layer] for layer in component.layers])
-            content["rank_pattern"] = {
-                record.shape.modules[role][layer].path: rank
+            content.setdefault("rank_pattern", {}).update(
+                (record.shape.modules[role][layer].path, rank)
                 for layer, rank in zip(component.layers, ranks, strict=True)
                 for role in component.roles
-            }
+            )
     files.write_json(folder / FILE, content)
 
 

@@ -1,5 +1,6 @@
 """`transformers` and `trl`: a training script of one's own, ready to run, that puts the configuration on the
-model with `autopeft.apply`. Any configuration will do, compositions included."""
+model with `autopeft.apply`. Any configuration will do, compositions included, that AdamW alone
+trains from a start of its own."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from autopeft import files
 from autopeft.errors import AutopeftError
 from autopeft.export import configuration as plain
 from autopeft.export import register
-from autopeft.export.language import recipe
+from autopeft.export.language import check_plain, recipe
 from autopeft.export.peft import TASKS, quantisation_code
 from autopeft.record import StudyRecord
 from autopeft.trial import Trial
@@ -40,6 +41,7 @@ def _write(record: StudyRecord, trial: Trial, folder: Path, template: str, more:
     """Values stand in the script as Python writes them, so that no name can become code."""
     if not trial.configuration.components and record.spec.task.kind == "causal_lm":
         raise AutopeftError(f"trial {trial.number} trains nothing of a language model; pick another trial")
+    check_plain(trial, template.partition(".")[0])
     made = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     made.filters["python"] = ascii
     given = {"trial": trial.number, "recipe": recipe(record, trial), "quantised": quantisation_code(record, trial), **more}

@@ -43,7 +43,7 @@ def resolve_base(base: str, folder: Path) -> str:
     """
     if base.startswith("package:"):
         return str(_in_package(base))
-    path = (folder / base).expanduser()
+    path = folder / Path(base).expanduser()
     if path.is_dir():
         return str(path.resolve())
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", base):

@@ -133,6 +133,8 @@ def answer(summary: Summary) -> list[str]:
         f"{c.type} {c.size}{_meant(types[c.type].title if c.type in types else '')} in {_layers(c.layers, record.shape.layers)}"
         for c in row.trial.configuration.components
     ]
+    if strategy := row.trial.configuration.strategy:
+        adapters = [" ".join([*([words.joined(adapters)] if adapters else ["no adapter"]), f"under the strategy {strategy.name}"])]
     what = f"Train trial {row.number}: {words.joined(adapters)}." if adapters else "Train no adapter."
     cost = f"It costs {costs(record, row)}"
     if seconds := row.measured("train_seconds"):
@@ -181,7 +183,7 @@ def facts(summary: Summary) -> list[tuple[str, str]]:
         ("task", f"{record.spec.task.kind.replace('_', ' ')}, {summary.quality.title} ({summary.quality.better})"),
         ("data", ", ".join(f"{n:,} {split}" for split, n in counts.items() if n)),
         ("trials", f"{len(summary.rows)} ({', '.join(states)})" if states else "none"),
-        ("budget", f"{_budget(Budget.parse(record.spec.budget))}; used {words.seconds(summary.seconds)}"),
+        ("budget", f"{_budget(Budget.parse(record.spec.budget))}; used {words.seconds(summary.seconds_used)}"),
         ("device", _device(summary)),
     ]
     return [(name, value) for name, value in made if value]
@@ -220,8 +222,8 @@ def commands(summary: Summary) -> list[tuple[str, str]]:
         ("Run the same search in a new folder", again),
         ("Go on with a larger budget", f"autopeft search --study {shlex.quote(folder)} --budget 2h"),
     ]
-    if summary.picks:
-        made.insert(0, ("Export a pick to plain peft", f"autopeft export {shlex.quote(folder)} --pick {summary.picks[0].names[0]}"))
+    if name := next((pick.names[0] for pick in summary.picks if pick.row.trial.configuration.components), None):
+        made.insert(0, ("Export a pick to plain peft", f"autopeft export {shlex.quote(folder)} --pick {name}"))
     return made
 
 

@@ -38,7 +38,7 @@ def contract(summary: Summary) -> dict[str, Any]:
             for p in summary.progress
         ],
         "importance": [_rounded(asdict(i)) for i in effects(record)],
-        "budget": {"limit": record.spec.budget, "trials": len(summary.rows), "seconds": _finite(summary.seconds)},
+        "budget": {"limit": record.spec.budget, "trials": len(summary.rows), "seconds": _finite(summary.seconds_used)},
     }
 
 

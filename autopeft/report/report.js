@@ -156,7 +156,7 @@
     const unit = { "": 1, k: 1e3, m: 1e6, g: 1e9, t: 1e12 }[power.toLowerCase()];
     return percent ? (amount / 100) * study.base_parameters : amount * unit;
   };
-  const typesOf = ({ configuration }) => (configuration.components.length ? configuration.components.map((c) => c.type) : ["head only"]);
+  const typesOf = ({ configuration }) => (configuration.components.length ? configuration.components.map((c) => c.type) : [configuration.strategy ? configuration.strategy.name : "head only"]);
   const filter = () => {
     const field = Object.fromEntries([...form.elements].filter((e) => e.name).map((e) => [e.name, e]));
     const text = field.text.value.trim().toLowerCase();

@@ -72,7 +72,8 @@ class Row:
 
     @property
     def types(self) -> tuple[str, ...]:
-        return tuple(c.type for c in self.trial.configuration.components) or ("head only",)
+        """Each once; without adapters the strategy that trains the base model, or `head only`."""
+        return tuple(dict.fromkeys(c.type for c in self.trial.configuration.components)) or (_without_adapters(self.trial.configuration),)
 
     @property
     def configuration(self) -> str:
@@ -110,7 +111,11 @@ def _in_brief(configuration: Configuration) -> str:
     placements = {c.layers for c in adapters}
     if len(placements) == 1:
         return f"{' + '.join(f'{c.type} {c.size}' for c in adapters)}, layers {ranges(placements.pop())}"
-    return " + ".join(f"{c.type} {c.size} in layers {ranges(c.layers)}" for c in adapters) or "head only"
+    return " + ".join(f"{c.type} {c.size} in layers {ranges(c.layers)}" for c in adapters) or _without_adapters(configuration)
+
+
+def _without_adapters(configuration: Configuration) -> str:
+    return configuration.strategy.name if configuration.strategy else "head only"
 
 
 def is_better(metric: str, difference: Estimate) -> bool:

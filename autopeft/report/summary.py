@@ -85,8 +85,13 @@ class Summary:
 
     @property
     def seconds(self) -> float:
-        """Wall time of all runs of all trials."""
+        """Of training: all runs of all trials, side by side or not."""
         return sum(row.trial.seconds for row in self.rows)
+
+    @property
+    def seconds_used(self) -> float:
+        """Wall time of the search, which is what a budget counts."""
+        return float(self.record.environment.get("seconds_used") or self.seconds)
 
     @property
     def types(self) -> tuple[str, ...]:

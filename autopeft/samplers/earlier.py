@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -60,8 +61,8 @@ def _inside(domain: Domain, results: Results) -> tuple[list[Point], Floats]:
 
 def carried(configuration: Configuration, old: ModelShape, space: Space) -> dict[str, Value] | None:
     """The point of `space` nearest to a configuration of another model: layers at the same relative depth,
-    sizes and learning rate factor rounded to the grid; None where the space cannot express its types, roles
-    or options."""
+    sizes and learning rate factor rounded to the grid, the base model quantised as the space
+    has it; None where the space cannot express its types, roles, options, optimiser or strategy."""
     new = space.shape
     components = []
     for c in configuration.components:
@@ -73,18 +74,21 @@ def carried(configuration: Configuration, old: ModelShape, space: Space) -> dict
         size = int(min(sizes, key=lambda v: abs(np.log(v / c.size)))) if sizes else 0
         options = {k: v * size / c.size if k == "alpha" and not isinstance(v, str) else v for k, v in c.options.items()}
         components.append(Component(c.type, size, layers, tuple(r for r in c.roles if r in new.roles), options))
-    factor = configuration.learning_rate / default_learning_rate(configuration.components, old)
-    moved = tuple(components)
+    moved, strategy, quantisation = tuple(components), configuration.strategy, configuration.quantisation
+    factor = configuration.learning_rate / default_learning_rate(configuration.components, old, strategy)
+    rate = factor * default_learning_rate(moved, new, strategy)
+    if quantisation not in space.quantisations:
+        quantisation = space.quantisations[0]
     try:
-        return space.values(Configuration(moved, factor * default_learning_rate(moved, new)))
+        return space.values(replace(configuration, components=moved, learning_rate=rate, quantisation=quantisation))
     except (OutsideSpace, ValueError):
         return None
 
 
 def earlier_front(trials: Sequence[Trial], spec: StudySpec, shape: ModelShape, space: Space) -> list[Configuration]:
-    """The front of an earlier study as configurations of `space`, the best first; head-only left out."""
+    """The front of an earlier study as configurations of `space`, the best first; head-only left out, and what it cannot express."""
     by_number = {t.number: t for t in trials}
     front = [by_number[number] for number in front_numbers(trials, spec)]
     front.sort(key=lambda t: -sign(spec.quality) * (m.value if (m := t.value(spec.quality, spec.quality)) else 0.0))
-    points = [p for t in front if t.configuration.components and (p := carried(t.configuration, shape, space)) is not None]
+    points = [p for t in front if not t.configuration.head_only and (p := carried(t.configuration, shape, space)) is not None]
     return list({c.key: c for c in map(space.configuration, points)}.values())

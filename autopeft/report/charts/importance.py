@@ -105,6 +105,8 @@ def _importance(trials: list[optuna.trial.FrozenTrial]) -> Importance | None:
         evaluator = optuna.importance.PedAnovaImportanceEvaluator()
         shares = optuna.importance.get_param_importances(study, evaluator=evaluator, normalize=True)
     varied = {name for name in shares if len({trial.params.get(name) for trial in trials}) > 1}
+    if not varied:
+        return None
     return Importance({name: shares[name] for name in sorted(varied, key=lambda name: (-shares[name], name))}, len(trials))
 
 

@@ -105,7 +105,7 @@ def _lines(summary: Summary) -> list[Line]:
     types = sorted({c.type for row in summary.complete for c in row.trial.configuration.components})
 
     def size_of(kind: str) -> Callable[[Row], float]:
-        return lambda row: float(next((c.size for c in row.trial.configuration.components if c.type == kind), 0))
+        return lambda row: float(max((c.size for c in row.trial.configuration.components if c.type == kind), default=0))
 
     def layers(row: Row) -> set[int]:
         return {layer for c in row.trial.configuration.components for layer in c.layers}

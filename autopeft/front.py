@@ -43,11 +43,10 @@ def share_on_front(C: Floats, draws: Floats) -> Floats:
     """
     shares = np.empty(len(C))
     for i, own in enumerate(C):
-        rivals = (own >= C).all(1)
-        rivals[i] = False
+        twins = (own == C).all(1) & (draws == draws[:, i : i + 1]).all(0)
+        rivals = (own >= C).all(1) & ~twins
         beaten = draws[:, rivals].max(1, initial=-np.inf) >= draws[:, i]
-        ties = (draws[:, rivals] == draws[:, i : i + 1]).all(0).any() and not (C[rivals] < own).any()
-        shares[i] = 1.0 if ties else 1.0 - beaten.mean()
+        shares[i] = 1.0 - beaten.mean()
     return shares
 
 
@@ -185,11 +184,10 @@ def smallest_adapter(space: Space) -> int:
             else:
                 continue
             points = [{**point, d.name: value} for point in points for value in values]
-        bits = [d.name for d in space.dimensions if d.name.startswith("layers.") and False in d.values]
-        placements = [{name: name == chosen for name in bits} for chosen in bits] or [{}]
-        for point in points:
-            for placement in placements:
-                counts.append(trainable_parameters(space.configuration({**point, **placement}), space.shape))
+        for bits in ("roles.", "layers."):  # one at a time, where there is a choice
+            names = [d.name for d in space.dimensions if d.name.startswith(bits) and False in d.values]
+            points = [{**point, **{name: name == chosen for name in names}} for point in points for chosen in names] or points
+        counts += [trainable_parameters(space.configuration(point), space.shape) for point in points]
     return min(count for count in counts if count > 0)
 
 

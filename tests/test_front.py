@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import tiny
 from made_up import head_only, shape, small_space, spec, trial
 
 from autopeft.front import (
@@ -23,8 +24,10 @@ from autopeft.front import (
     smallest_adapter,
     study_axes,
 )
+from autopeft.models.roles import find_shape
 from autopeft.trial import Measurement, Observation, TrialState
-from autopeft_searchspace.settings import build_space
+from autopeft_searchspace.rules import trainable_parameters
+from autopeft_searchspace.settings import build_space, presets
 
 AXES = Axes((Axis("accuracy", 0.5, 1.0), Axis("trainable_parameters", 1e6, 100.0, 100.0)))
 
@@ -103,6 +106,15 @@ def test_smallest_adapter_by_hand() -> None:
     assert smallest_adapter(small_space()) == 16  # LoRA 1 on one 8 x 8 module: 8 + 8
     assert smallest_adapter(small_space(layers="all")) == 32
     assert smallest_adapter(build_space("default", shape())) == 16  # prefix: a key and a value of 8
+
+
+@pytest.mark.parametrize("preset", sorted(presets()))
+def test_every_preset_has_a_smallest_adapter(preset: str) -> None:
+    """No drawn configuration is smaller, and it is no larger than the smallest of 300."""
+    space = build_space(preset, find_shape(tiny.build("llama", device="meta")))
+    rng = np.random.default_rng(0)
+    drawn = [trainable_parameters(space.configuration(space.sample(rng)), space.shape) for _ in range(300)]
+    assert 0 < smallest_adapter(space) <= min(count for count in drawn if count)
 
 
 def test_front_holds_complete_trials_alone() -> None:

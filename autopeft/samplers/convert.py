@@ -106,6 +106,8 @@ class SpaceDomain(Domain):
         return values_to_params(self.space, point)
 
     def from_params(self, params: Mapping[str, Any]) -> Point | None:
+        if not all(self._holds(name, value) for name, value in params.items() if name in self.distributions):
+            return None
         values = params_to_values(self.space, params)
         if any(name not in values for name in self.coordinates if self.is_active(name, values)):
             return None

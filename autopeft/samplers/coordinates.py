@@ -176,7 +176,7 @@ def coordinate(distribution: BaseDistribution) -> Coordinate:
             return Whole(distribution.low, distribution.high, distribution.step, distribution.log)
         case FloatDistribution() if distribution.step is not None:
             count = round((distribution.high - distribution.low) / distribution.step)
-            return Ordinal([distribution.low + k * distribution.step for k in range(count + 1)])
+            return Ordinal([min(distribution.low + k * distribution.step, distribution.high) for k in range(count + 1)])
         case FloatDistribution() if distribution.low < distribution.high:
             return Real(distribution.low, distribution.high, distribution.log)
         case FloatDistribution():

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
 
-from autopeft.samplers.coordinates import Coordinate, coordinate
+from autopeft.samplers.coordinates import Coordinate, Ordinal, coordinate
 
 Floats = NDArray[np.float64]
 Point = dict[str, Any]
@@ -77,7 +77,7 @@ class Domain:
             if self.is_active(name, point):
                 if name not in params or not self._holds(name, params[name]):
                     return None
-                point[name] = params[name]
+                point[name] = self._own(name, params[name])
         return point if self.is_valid(point) else None
 
     def _holds(self, name: str, value: Any) -> bool:
@@ -87,6 +87,11 @@ class Domain:
             return bool(distribution._contains(distribution.to_internal_repr(value)))
         except (ValueError, TypeError):
             return False
+
+    def _own(self, name: str, value: Any) -> Any:
+        """`value` as the dimension has it: floats in steps may differ in the last digit."""
+        own = self.coordinates[name]
+        return min(own.values(), key=lambda v: abs(v - value)) if isinstance(own, Ordinal) and isinstance(value, float) else value
 
     def kind(self, point: Point) -> tuple[Any, ...]:
         """Equal for points with the same active dimensions and the same choice in every category of three or more."""

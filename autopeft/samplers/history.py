@@ -70,15 +70,16 @@ def read_history(trials: Sequence[FrozenTrial], domain: Domain, number: int, bat
     entries = tuple(_entry(trial, domain) for trial in trials if trial.number != number)
     if batch > 1:
         pairs = zip((t.number for t in trials if t.number != number), entries, strict=True)
-        entries = tuple(replace(e, values=None, rungs=(), running=True) if n >= first else e for n, e in pairs)
+        entries = tuple(replace(e, values=None, rungs=(), running=True, infeasible=False) if n >= first else e for n, e in pairs)
     return History(entries, frozenset(domain.key(e.item) for e in entries if e.point is not None))
 
 
 def _entry(trial: FrozenTrial, domain: Domain) -> Entry:
     point = domain.from_params(trial.params)
     if point is None and PROPOSED in trial.system_attrs:
-        point = domain.from_params(json.loads(trial.system_attrs[PROPOSED]))
+        point = domain.from_params({**json.loads(trial.system_attrs[PROPOSED]), **trial.params})
     rungs = trial.user_attrs.get("rung", ())
+    told = [Rung(**r) for r in ([rungs] if isinstance(rungs, dict) else rungs)]
     values = trial.values if trial.state is TrialState.COMPLETE else None
     return Entry(
         point=point,
@@ -86,6 +87,11 @@ def _entry(trial: FrozenTrial, domain: Domain) -> Entry:
         values=tuple(values) if values is not None and all(math.isfinite(v) for v in values) else None,
         running=trial.state is TrialState.RUNNING,
         infeasible=any(v > 0 for v in trial.constraints.values()),
-        standard_error=float(trial.user_attrs.get("standard_error") or 0.0),
-        rungs=tuple(Rung(**r) for r in ([rungs] if isinstance(rungs, dict) else rungs)),
+        standard_error=_finite(trial.user_attrs.get("standard_error")),
+        rungs=tuple(replace(r, standard_error=_finite(r.standard_error)) for r in told if math.isfinite(r.value)),
     )
+
+
+def _finite(error: Any) -> float:
+    """A standard error, 0 where it is not known."""
+    return float(error) if error is not None and math.isfinite(error) else 0.0

@@ -9,6 +9,8 @@ from autopeft_searchspace.configuration import Configuration
 from autopeft_searchspace.rules import trainable_parameters
 from autopeft_searchspace.space import Space
 
+REMEMBERED = 20_000
+"""Values, after which all are forgotten."""
 Computed = Callable[[Configuration], float]
 
 
@@ -24,6 +26,8 @@ def remembered(function: Computed) -> Computed:
 
     def value(configuration: Configuration) -> float:
         if id(configuration) not in seen:
+            if len(seen) >= REMEMBERED:
+                seen.clear()
             seen[id(configuration)] = configuration, function(configuration)
         return seen[id(configuration)][1]
 

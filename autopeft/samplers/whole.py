@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,8 @@ from autopeft.samplers.history import PROPOSED, History, read_history
 from autopeft_searchspace.space import Space
 
 Distributions = Mapping[str, BaseDistribution] | Space
+_ONE_AT_A_TIME = threading.Lock()
+"""Of the threads of one process: each sees what those before it were given."""
 TRIES = 2000
 """Random points tried before a domain that is too large to be listed counts as exhausted."""
 
@@ -49,10 +52,11 @@ class WholeSampler(BaseSampler):
         return self.domain.distributions
 
     def sample_relative(self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> dict[str, Any]:
-        history = read_history(study.get_trials(deepcopy=False), self.domain, trial.number, self._batch)
-        params = self.domain.to_params(self.choose(study, history, np.random.default_rng([self._seed, trial.number])))
-        # Trials asked for before this one has told its parameters must see what it was given.
-        study._storage.set_trial_system_attr(trial._trial_id, PROPOSED, json.dumps(params))
+        with _ONE_AT_A_TIME:
+            history = read_history(study.get_trials(deepcopy=False), self.domain, trial.number, self._batch)
+            params = self.domain.to_params(self.choose(study, history, np.random.default_rng([self._seed, trial.number])))
+            # Trials asked for before this one has told its parameters must see what it was given.
+            study._storage.set_trial_system_attr(trial._trial_id, PROPOSED, json.dumps(params))
         return params
 
     def sample_independent(self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution) -> Any:

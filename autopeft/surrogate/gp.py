@@ -23,7 +23,7 @@ from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.optimize import minimize
 
 from autopeft.surrogate.covariance import GROWTH_CENTRE, Covariance, group_weights, matern, matern_slope
-from autopeft.surrogate.posterior import Floats
+from autopeft.surrogate.posterior import Floats, spread
 
 FIT_ITERATIONS = 40
 FIT_POINTS = 200
@@ -147,7 +147,7 @@ def fit_gp(
     """X [n, d] in [0, 1], y [n], noise [n] known variances (0 where unknown), groups [d] of features
     that share a lengthscale (each its own by default), size: the feature that the variance may grow with."""
     groups = list(range(X.shape[1])) if groups is None else list(groups)
-    location, scale = float(y.mean()), float(y.std()) or 1.0
+    location, scale = float(y.mean()), spread(y)
     targets, fixed = (y - location) / scale, np.maximum(noise / scale**2, SMALLEST_NOISE)
     some = np.unique(np.linspace(0, len(y) - 1, min(len(y), FIT_POINTS)).astype(int))
     fit = _Likelihood(X[some], targets[some], fixed[some], groups, size, prior or LogNormal())

@@ -10,6 +10,11 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 
+def spread(y: Floats) -> float:
+    """Standard deviation; 1 where all values are equal, which rounding would make a hair above 0."""
+    return float(y.std()) if np.ptp(y) > 0 else 1.0
+
+
 class Paths(Protocol):
     """Joint draws of the latent objective at base points, and what each says of other points.
 

@@ -20,7 +20,7 @@ import numpy as np
 from autopeft.errors import SpecError
 from autopeft.surrogate.covariance import Covariance
 from autopeft.surrogate.gp import SMALLEST_NOISE, GaussianPosterior, condition, fit_gp
-from autopeft.surrogate.posterior import Floats, Paths
+from autopeft.surrogate.posterior import Floats, Paths, spread
 
 GLOBAL_SCALE = 0.1
 QUANTILES = (0.125, 0.375, 0.625, 0.875)
@@ -84,14 +84,14 @@ def fit_nuts(X: Floats, y: Floats, noise: Floats, seed: int = 0, warmup: int = W
     from botorch.fit import fit_fully_bayesian_model_nuts
     from botorch.models.fully_bayesian import SaasFullyBayesianSingleTaskGP
 
-    location, scale = float(y.mean()), float(y.std()) or 1.0
+    location, scale = float(y.mean()), spread(y)
     targets, fixed = (y - location) / scale, np.maximum(noise / scale**2, SMALLEST_NOISE)
     known: dict[str, Any] = {"train_Yvar": torch.as_tensor(fixed[:, None])} if noise.any() else {}
     with warnings.catch_warnings(), torch.random.fork_rng():
         warnings.simplefilter("ignore")
         torch.manual_seed(seed)
         model = SaasFullyBayesianSingleTaskGP(torch.as_tensor(X), torch.as_tensor(targets[:, None]), **known)
-        fit_fully_bayesian_model_nuts(model, warmup_steps=warmup, num_samples=samples, thinning=THINNING, disable_progbar=True)
+        fit_fully_bayesian_model_nuts(model, warmup_steps=warmup, num_samples=samples, thinning=THINNING, disable_progbar=True, seed=seed)
     with torch.no_grad():
         kernel = model.covar_module
         lengthscales = kernel.base_kernel.lengthscale.reshape(-1, X.shape[1]).numpy()

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import spearmanr
 
-from autopeft.surrogate.posterior import Floats, Paths, Posterior
+from autopeft.surrogate.posterior import Floats, Paths, Posterior, spread
 
 HOPE, PSEUDO = 0.6, 3.0
 LEAST_VARIED = 1e-12
@@ -74,4 +74,4 @@ def fit_trend(models: Sequence[Posterior], X: Floats, y: Floats) -> Trend:
 
 
 def standardised(y: Floats) -> Floats:
-    return np.asarray((y - y.mean()) / (y.std() or 1.0))
+    return np.asarray((y - y.mean()) / spread(y))

@@ -52,6 +52,10 @@ def _trade_offs(record: StudyRecord) -> str:
 def test_equal_trials_of_equal_cost_are_all_on_the_front() -> None:
     draws = np.array([[0.5, 0.5, 0.4]] * 5)
     assert list(share_on_front(np.array([[1.0], [1.0], [1.0]]), draws)) == [1.0, 1.0, 0.0]
+    cheaper_and_worse = np.array([[0.9, 0.9, 0.5]] * 5)
+    assert list(share_on_front(np.array([[1.0], [1.0], [0.5]]), cheaper_and_worse)) == [1.0, 1.0, 1.0]
+    better = np.array([[0.4, 0.4, 0.5]] * 5)
+    assert list(share_on_front(np.array([[1.0], [1.0], [1.0]]), better)) == [0.0, 0.0, 1.0]
 
 
 def test_probabilities_agree_with_the_front_where_nothing_is_uncertain() -> None:

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import time
+import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
+import tiny
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
+from autopeft.models.roles import find_shape
 from autopeft.samplers import ParetoSampler, SpaceExhausted
+from autopeft.samplers.convert import SpaceDomain
+from autopeft.samplers.history import read_history
+from autopeft_searchspace.settings import build_space
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 DISTRIBUTIONS: dict[str, BaseDistribution] = {
@@ -144,3 +153,63 @@ def test_unknown_settings_are_named() -> None:
     made = study(known={5: size})
     with pytest.raises(ValueError, match="objective 5"):
         made.optimize(objective, n_trials=6)
+
+
+@pytest.mark.parametrize("high", [0.3, 0.6, 0.7])
+def test_floats_in_steps_stay_within_their_bounds_and_come_once(high: float) -> None:
+    """0.1 is no binary fraction: three steps of it end above 0.3. A value that was put in by hand counts as its step."""
+    distribution = FloatDistribution(0.0, high, step=0.1)
+    made = optuna.create_study(directions=["maximize"], sampler=ParetoSampler({"x": distribution}, seed=0, startup=2))
+    made.enqueue_trial({"x": 0.1})
+    seen = []
+    with contextlib.suppress(SpaceExhausted):
+        for _ in range(20):
+            trial = made.ask()
+            seen.append(trial.suggest_float("x", 0.0, high, step=0.1))
+            made.tell(trial, -((seen[-1] - 0.2) ** 2))
+    assert max(seen) <= high
+    assert sorted(round(10 * x) for x in seen) == list(range(round(10 * high) + 1))
+
+
+def test_numbers_that_are_none_do_not_end_a_study() -> None:
+    made = study(startup=2)
+    for value in (float("nan"), None, 0.01):
+        trial = made.ask()
+        found = objective(trial)
+        trial.set_user_attr("standard_error", value)
+        trial.set_user_attr("rung", {"share": 0.3, "value": float("nan")})
+        made.tell(trial, found)
+    made.optimize(objective, n_trials=2)
+    assert len(made.trials) == 5
+
+
+def test_what_was_put_in_from_outside_is_not_learnt_as_something_else() -> None:
+    made = study()
+    made.enqueue_trial({"rate": 5.0})  # outside: the rest is asked of the sampler
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made.optimize(objective, n_trials=1)
+    domain = sampler().domain
+    (entry,) = read_history(made.get_trials(), domain, 1).entries
+    assert entry.point is None
+
+
+def test_threads_see_what_the_others_were_given() -> None:
+    distributions = {"x": IntDistribution(1, 8)}
+    made = optuna.create_study(directions=["maximize"], sampler=ParetoSampler(distributions, seed=0, startup=2, surrogate="trees"))
+
+    def slow(trial: optuna.Trial) -> float:
+        x = trial.suggest_int("x", 1, 8)
+        time.sleep(0.05)
+        return -abs(x - 3.0)
+
+    made.optimize(slow, n_trials=8, n_jobs=4)
+    assert sorted(t.params["x"] for t in made.trials) == list(range(1, 9))
+
+
+def test_trials_of_a_longer_grid_are_not_learnt_from() -> None:
+    space = build_space("default", find_shape(tiny.build("bert", device="meta")))
+    domain = SpaceDomain(space)
+    params = domain.to_params(domain.draw(np.random.default_rng(0)))
+    assert domain.from_params(params) is not None
+    assert domain.from_params({**params, "lora.size": 99}) is None

@@ -158,7 +158,8 @@ class LinearAdapter(AdapterType):
         paths = {module.path: component for component in components for module in self.targets(component, shape)}
         config.target_modules = list(paths)
         config.rank_pattern = {path: component.size for path, component in paths.items() if component.size != first.size}
-        config.alpha_pattern = {path: self.alpha(paths[path]) for path in config.rank_pattern}
+        alphas = {path: self.alpha(component) for path, component in paths.items()}
+        config.alpha_pattern = {path: alpha for path, alpha in alphas.items() if path in config.rank_pattern or alpha != self.alpha(first)}
         return config
 
     def attach(self, component: Component, shape: ModelShape, base: Base | None = None) -> Mapping[str, Any]:

@@ -214,6 +214,8 @@ def pruned(share: float, number: int) -> int:
 def layers_at_peak(strategy: Strategy, layers: Sequence[int]) -> tuple[int, ...]:
     """Of `layers`, ascending, those whose training at once takes most memory: activations are kept from the
     lowest of them on."""
+    if "layers" in strategy.settings:
+        return tuple(layers[: int(strategy.settings["layers"])])
     if "active" not in strategy.settings:
         return tuple(layers)
     count = active_layers(float(strategy.settings["active"]), len(layers))

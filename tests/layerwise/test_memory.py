@@ -46,6 +46,11 @@ def test_memory_is_saved_where_layers_are_frozen_and_more_where_state_is_dropped
     assert memory.exact(lora(published("light_peft"), size=16)).peak > plain
 
 
+def test_lisa_takes_more_with_more_layers_and_less_than_full_fine_tuning(memory: MemoryPredictor) -> None:
+    one, two = (memory.exact(Configuration((), 1e-4, published("lisa", layers=layers))).peak for layers in (1, 2))
+    assert one < two < memory.full().peak
+
+
 def test_how_layers_are_chosen_does_not_change_the_prediction(memory: MemoryPredictor, tmp_path: Path) -> None:
     before = len(memory._exact)
     memory.exact(lora(PUBLISHED, size=8))

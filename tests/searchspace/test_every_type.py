@@ -217,3 +217,21 @@ def test_random_configurations_of_everything_are_built_as_counted(architecture: 
         model = adapt(backbone, configuration, shape, task_type=None)
         assert sum(p.numel() for p in trained(model).values()) == trainable_parameters(configuration, shape), configuration.in_words()
         backbone = unadapt(model)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_no_type_cuts_off_another_on_the_same_module() -> None:
+    """Beside LoRA on all modules, wherever a type lets it stand: gradients reach both."""
+    deaf: list[str] = []
+    for kind in TYPES:
+        adapter, backbone = adapter_type(kind), base("bert")
+        shape = find_shape(backbone)
+        lora = Component("lora", 2, (0, 1, 2), shape.roles, {"alpha": 2})
+        if kind == "lora" or adapter.unavailable(shape) or clash([lora, one_of(adapter, shape)], shape):
+            continue
+        torch.manual_seed(0)
+        model = adapt(backbone, Configuration((lora, one_of(adapter, shape)), 1e-3), shape, task_type="SEQ_CLS").train()
+        _, reached = train(model, 1e-3)
+        if not all(any(f".composed_parts.default.{name}." in path for path in reached) for name in ("lora", kind)):
+            deaf.append(kind)
+    assert deaf == []

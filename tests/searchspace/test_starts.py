@@ -15,6 +15,8 @@ from torch import Tensor
 from autopeft.models.roles import find_shape
 from autopeft_searchspace.build import adapt, save, start, starts_from_data, unadapt
 from autopeft_searchspace.configuration import Component, Configuration
+from autopeft_searchspace.registry import adapter_type
+from autopeft_searchspace.rules import check
 from autopeft_searchspace.tuners.starts import Seen, corda, eva, lora_ga
 
 ROSA = Component("rosa", 2, (0, 2), ("q", "ff_in"), {"sparse": 1})
@@ -113,3 +115,28 @@ def test_without_batches_it_is_an_error() -> None:
     model = adapt(backbone, configuration, shape, task_type=None)
     with pytest.raises(ValueError, match="lora starts from training batches, and none were given"):
         start(model, configuration, shape, [])
+
+
+@pytest.mark.parametrize("ratio", [1, 4])
+def test_corda_takes_the_principal_part_out_of_the_weight_whatever_the_scaling(ratio: int) -> None:
+    """The update, scaled by alpha / rank, is that part, and the weight that is left has none of it."""
+    before = tiny.build("bert").state_dict()
+    _, model, _ = started(Component("lora", 4, (0,), ("q",), {"alpha": 4 * ratio, "init": "corda"}))
+    layer = next(module for module in model.modules() if hasattr(module, "lora_A"))
+    update = layer.scaling["default"] * layer.lora_B["default"].weight @ layer.lora_A["default"].weight
+    whole = next(weight for name, weight in before.items() if name.endswith("layer.0.attention.self.query.weight"))
+    torch.testing.assert_close(layer.base_layer.weight + update, whole, atol=1e-5, rtol=1e-4)
+    _, plain, _ = started(Component("lora", 4, (0,), ("q",), {"alpha": 4, "init": "corda"}))
+    unscaled = next(module for module in plain.modules() if hasattr(module, "lora_A"))
+    torch.testing.assert_close(layer.base_layer.weight, unscaled.base_layer.weight, atol=1e-5, rtol=1e-4)
+
+
+def test_an_orthogonal_start_needs_an_even_size() -> None:
+    shape = find_shape(tiny.build("bert", device="meta"))
+    odd = Configuration((Component("lora", 1, (0,), ("q",), {"alpha": 1, "init": "orthogonal"}),), 1e-3)
+    with pytest.raises(ValueError, match="needs an even size, it is 1"):
+        check(odd, shape)
+    values = {"lora.size": 1, "lora.alpha_ratio": 1, "lora.init": "orthogonal", "lora.roles.q": True}
+    found = adapter_type("lora").component(values, (0,), shape)
+    assert found is not None
+    assert found.options == {"alpha": 1}

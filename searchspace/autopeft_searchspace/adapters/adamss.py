@@ -1,6 +1,9 @@
 """AdaMSS: outputs are clustered by their left singular vectors, each cluster with a rank-one update; size is clusters.
 
 rows of cluster k:  W_k x + b_k a_k V' x, V the r largest right singular vectors        Zheng et al., NeurIPS 2025 (openreview 8ZdWmpYxT0)
+
+peft does not save the clusters but finds them again from W: a saved adapter belongs to the kind of device and the precision that it was
+trained on.
 """
 
 from __future__ import annotations

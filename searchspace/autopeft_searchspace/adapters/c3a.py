@@ -29,7 +29,8 @@ class C3a(LinearAdapter):
     memory_like = "scaling"
     supports = Supports(merge=True, quantised_base=False, layers=True, roles=True, identity_at_start=False, plain_peft=True)
     highest = 64
-    rate = 1e-2
+    rate = 3e-1
+    """A product is divided by the width; peft's own comparison (method_comparison) has this rate."""
     takes_transposed = False
 
     def per_module(self, component: Component, module: LinearShape, shape: ModelShape) -> int:

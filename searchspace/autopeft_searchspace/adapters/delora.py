@@ -1,6 +1,8 @@
 """DeLoRA: a low-rank update whose columns are normalised and whose overall size is one trained number.
 
 W x + (lambda |W| / r) sum_i b_i a_i x / (|b_i| |a_i|)        Bini et al., ICLR 2025 (arXiv 2503.18225), equation 6
+
+The first step already has the size lambda, whatever the learning rate, so that lambda is searched (the authors' runs have 4 or 12).
 """
 
 from __future__ import annotations
@@ -33,6 +35,8 @@ class Delora(LinearAdapter):
     )
     highest = 64
     rate = 5e-3
+    options = {"lambda": (1, 4, 12)}  # noqa: RUF012
+    neutral = {"lambda": 4}  # noqa: RUF012
     takes_transposed = False
 
     def per_module(self, component: Component, module: LinearShape, shape: ModelShape) -> int:
@@ -42,7 +46,7 @@ class Delora(LinearAdapter):
     def config(self, component: Component, targets: Sequence[LinearShape], shape: ModelShape) -> PeftConfig:
         from peft import DeloraConfig
 
-        return DeloraConfig(r=component.size)
+        return DeloraConfig(r=component.size, delora_lambda=self.option(component, "lambda"))
 
     def stored_bytes(self, component: Component, shape: ModelShape) -> int:
         """Beside what trains, the norm of each input's weights."""

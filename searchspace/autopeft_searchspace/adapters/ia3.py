@@ -1,6 +1,6 @@
 """IA3: outputs of attention projections, and inputs of the feed-forward's last module, are scaled.
 
-diag(l) W x, or W diag(l) x for `ff_out` and `o`        Liu et al., NeurIPS 2022 (arXiv 2205.05638), section 3.3
+diag(l) W x, or W diag(l) x for `ff_out`        Liu et al., NeurIPS 2022 (arXiv 2205.05638), section 3.3
 """
 
 from __future__ import annotations

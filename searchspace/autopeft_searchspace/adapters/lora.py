@@ -51,7 +51,8 @@ class Lora(LowRank):
         if found is None:
             return None
         alpha = int(values["lora.alpha_ratio"]) * found.size
-        return Component(found.type, found.size, found.layers, found.roles, {"alpha": alpha, **found.options})
+        options = {name: value for name, value in found.options.items() if not (value == "orthogonal" and found.size % 2)}
+        return Component(found.type, found.size, found.layers, found.roles, {"alpha": alpha, **options})
 
     def values(self, component: Component, shape: ModelShape) -> dict[str, Value]:
         ratio = float(component.options["alpha"]) / component.size
@@ -65,6 +66,8 @@ class Lora(LowRank):
         if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not alpha > 0:
             raise ValueError(f"option alpha of lora must be a number above 0, it is {alpha!r}")
         check_options(component, {"alpha": (alpha,), **self.options}, optional=self.neutral)
+        if self.option(component, "init") == "orthogonal" and component.size % 2:
+            raise ValueError(f"lora with init orthogonal needs an even size, it is {component.size}")
 
     def changes_base(self, component: Component) -> bool:
         return self.option(component, "init") in CHANGING_THE_BASE
@@ -91,6 +94,8 @@ class Lora(LowRank):
                 zero = seen.weight.new_zeros(len(seen.weight), rank)
                 starts.set_factors(layer, zero, starts.eva(seen, rank), keep_function=False)
             case "corda":
-                starts.set_factors(layer, *starts.corda(seen, rank), keep_function=True)
+                root = (self.alpha(component) / rank) ** 0.5  # the update, scaled, is to be the principal part
+                up, down = starts.corda(seen, rank)
+                starts.set_factors(layer, up / root, down / root, keep_function=True)
             case "lora_ga":
                 starts.set_factors(layer, *starts.lora_ga(seen, rank), keep_function=True)

@@ -1,6 +1,9 @@
 """PSOFT: a trained rotation, with trained scales on both sides, inside the span of the r largest singular directions.
 
 W x + A (diag(a) R diag(b) - I) B x, A B the best rank-r fit of W        Wu et al., ICLR 2026 (arXiv 2505.11235)
+
+peft does not save A and B but finds them again from W, whose singular vectors have no fixed sign: a saved adapter belongs to the kind of
+device and the precision that it was trained on.
 """
 
 from __future__ import annotations

@@ -25,7 +25,8 @@ class RandLora(LinearAdapter):
     title = "A trained mix of random matrices, of full rank"
     source = "Albert et al., ICLR 2025 (arXiv 2502.00987)"
     supports = Supports(merge=True, quantised_base=True, layers=True, roles=True, identity_at_start=True, plain_peft=True)
-    rate = 5e-3
+    rate = 2e-4
+    """Its right diagonals start at one over the width, and are to move less than that in a few steps."""
 
     def per_module(self, component: Component, module: LinearShape, shape: ModelShape) -> int:
         """ceil(narrow / r) * (r + narrow), narrow = min(d_in, d_out)."""

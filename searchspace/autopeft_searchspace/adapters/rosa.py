@@ -27,7 +27,7 @@ class Rosa(OwnLinearAdapter):
     title = "Low-rank update and a sparse one where gradients are largest"
     source = "Nikdan et al., ICML 2024 (arXiv 2401.04679)"
     memory_like = "dense"
-    supports = Supports(merge=True, quantised_base=True, layers=True, roles=True, identity_at_start=True, plain_peft=False)
+    supports = Supports(merge=True, quantised_base=False, layers=True, roles=True, identity_at_start=True, plain_peft=False)
     rate = 3e-3
     options = {"sparse": (0.5, 1, 2)}  # noqa: RUF012
 

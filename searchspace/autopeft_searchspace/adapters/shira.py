@@ -25,7 +25,7 @@ class Shira(LinearAdapter):
     source = "Bhardwaj et al., NeurIPS 2024 (arXiv 2406.13175)"
     traced_as = "fourierft"
     memory_like = "dense"
-    supports = Supports(merge=True, quantised_base=True, layers=True, roles=True, identity_at_start=True, plain_peft=True)
+    supports = Supports(merge=True, quantised_base=True, layers=True, roles=True, identity_at_start=True, plain_peft=True, innermost=True)
     rate = 5e-3
     takes_transposed = False
 

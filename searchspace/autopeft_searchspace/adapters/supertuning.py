@@ -24,7 +24,7 @@ class SuperTuning(LinearAdapter):
     title = "The largest entries of the weight trained"
     source = "Ilin et al. 2026 (arXiv 2607.09287)"
     memory_like = "dense"
-    supports = Supports(merge=True, quantised_base=False, layers=True, roles=True, identity_at_start=True, plain_peft=True)
+    supports = Supports(merge=True, quantised_base=False, layers=True, roles=True, identity_at_start=True, plain_peft=True, innermost=True)
     rate = 2e-3
     takes_transposed = False
 

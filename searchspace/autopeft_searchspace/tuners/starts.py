@@ -48,14 +48,19 @@ def look(modules: dict[str, nn.Module], losses: Losses) -> dict[str, Seen]:
 
     weights: dict[str, nn.Parameter] = {path: module.weight for path, module in modules.items()}
     handles = [module.register_forward_hook(watch(path)) for path, module in modules.items()]
-    gradients: dict[str, list[Tensor]] = {path: [] for path in modules}
+    sums: dict[str, tuple[Tensor, Tensor]] = {}
     for weight in weights.values():
         weight.requires_grad_(True)
     try:
         for loss in losses:
             found = torch.autograd.grad(loss(), list(weights.values()), allow_unused=True)
             for (path, weight), gradient in zip(weights.items(), found, strict=True):
-                gradients[path].append(torch.zeros_like(weight) if gradient is None else gradient)
+                g = torch.zeros_like(weight, dtype=torch.float32) if gradient is None else gradient.float()
+                if path in sums:
+                    sums[path][0].add_(g)
+                    sums[path][1].addcmul_(g, g)
+                else:
+                    sums[path] = g.clone(), g.square()
     finally:
         for weight in weights.values():
             weight.requires_grad_(False)
@@ -63,9 +68,8 @@ def look(modules: dict[str, nn.Module], losses: Losses) -> dict[str, Seen]:
             handle.remove()
     seen: dict[str, Seen] = {}
     for path, module in modules.items():
-        stacked = torch.stack([_as_linear(g, module).float() for g in gradients[path]])
-        weight = _as_linear(weights[path].detach(), module)
-        seen[path] = Seen(weight, moments[path] / max(1, tokens[path]), stacked.mean(dim=0), stacked.square().mean(dim=0))
+        gradient, squared = (_as_linear(total, module) / len(losses) for total in sums[path])
+        seen[path] = Seen(_as_linear(weights[path].detach(), module), moments[path] / max(1, tokens[path]), gradient, squared)
     return seen
 
 

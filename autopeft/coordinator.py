@@ -13,7 +13,7 @@ from __future__ import annotations
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -51,6 +51,7 @@ from autopeft_searchspace.shape import ModelShape
 from autopeft_searchspace.space import Space
 
 FEWEST_SILENT_SECONDS = 180.0
+CUT = "the time budget ended"
 
 
 class Progress(Protocol):
@@ -80,8 +81,8 @@ def search(spec: StudySpec, folder: Path, study: Path, progress: Progress, *, fr
         try:
             progress.say("loading model and data" if known is None else "resuming the study: loading model and data")
             prepared = executor.start(known["threads"] if known else None, calibrate=known is None)
-            environment, space = _settle(spec, budget, prepared, known, len(executor))
-            environment["workers"] = len(executor)
+            environment, space = _settle(spec, budget, prepared, known, len(executor) // prepared.get("room", 1))
+            environment["workers"], environment["gpus_each"] = len(executor), executor.gpus_each
             environment.setdefault("earlier", gather(spec, study, space).to_json())
             environment.setdefault("importance", earlier_importance(spec, study, space.shape))
             space = space_of(spec, space.shape, environment)
@@ -105,7 +106,10 @@ def search(spec: StudySpec, folder: Path, study: Path, progress: Progress, *, fr
 def _settle(
     spec: StudySpec, budget: Budget, prepared: dict[str, Any], known: dict[str, Any] | None, workers: int
 ) -> tuple[dict[str, Any], Space]:
-    """The study's environment (what it was made with, completed with what this run found) and space."""
+    """The study's environment (what it was made with, completed with what this run found) and space.
+
+    workers: processes that train, each with as many trials as it has room for.
+    """
     shape = ModelShape.from_json(prepared["shape"])
     space = build_space(spec.space.preset, shape, spec.space.change)
     limits = asdict(find_limits(spec, shape.total_parameters))
@@ -115,7 +119,7 @@ def _settle(
     if known is not None:
         if known["data"]["sha256"] != prepared["data"]["sha256"]:
             raise DataError("the data changed since this study was made; start again with --fresh, or give another folder with --study")
-        return {**known, "limits": limits, "environment": prepared["environment"]}, space
+        return {**known, "limits": limits, "environment": prepared["environment"], "room": prepared.get("room", 1)}, space
     examples = prepared["data"]["counts"]["train"]
     steps = find_total_steps(spec, budget, examples, prepared["seconds_per_step"], prepared["evaluation_seconds"], workers)
     settled = {
@@ -137,6 +141,16 @@ def _check_something_fits(space: Space, memory: MemoryPredictor, limits: Limits)
     least = memory.exact(Configuration((), 1e-3)).peak
     if problem := limits.problem(front.smallest_adapter(space), least):
         raise NothingFits(f"nothing of space {space.name!r} fits: even the smallest configuration needs {problem}")
+
+
+def was_cut(trial: Trial) -> bool:
+    """Whether the end of the time budget ended it; it runs again where a later budget has room."""
+    return trial.state is TrialState.EARLY_STOPPED and trial.reason == CUT
+
+
+def begun(trials: Sequence[Trial]) -> list[Trial]:
+    """Those that count against a budget of trials."""
+    return [trial for trial in trials if not was_cut(trial)]
 
 
 class _Coordinator:
@@ -217,12 +231,15 @@ class _Coordinator:
                     ended(event)
             if self.spending.overdrawn:
                 for number in self.executor.running:
-                    ended(Ended(number, TrialState.EARLY_STOPPED, "the time budget ended", self.executor.stop(number)))
+                    ended(Ended(number, TrialState.EARLY_STOPPED, CUT, self.executor.stop(number)))
                 return
 
     def _enter_next(self) -> Trial | None:
         """A stopped trial that goes on or the next new one, RUNNING; None where budget or space are at their end."""
-        while self.spending.allows_another(trials := self.ledger.trials(), len(self.executor.running)):
+        while self.spending.allows_another(begun(trials := self.ledger.trials()), len(self.executor.running)):
+            if cut := next((trial for trial in trials if was_cut(trial)), None):
+                self.ledger.go_on(cut.number)
+                return self.ledger.trials()[cut.number]
             if thawed := promotion.thaw(trials, self.spec):
                 self.ledger.go_on(thawed.number)  # it is trained anew, to the same numbers
                 return self.ledger.trials()[thawed.number]
@@ -278,7 +295,10 @@ class _Coordinator:
             if wanted and not self.spending.allows_replicate(self.ledger.trials()):
                 self.progress.say(f"the time budget ended before {len(wanted)} replicates")
                 wanted.clear()
-            return wanted.pop(0) if wanted else None
+            run = next((run for run in wanted if run[0].number not in self.executor.running), None)  # runs are told apart by trial
+            if run:
+                wanted.remove(run)
+            return run
 
         self._work_off(next_run, self._ended_replicate)
 

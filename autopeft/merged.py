@@ -47,10 +47,13 @@ def check_merges(configuration: Configuration) -> None:
 
 
 def outputs(bench: Workbench, model: TaskModel) -> Tensor:
-    """What the backbone of `model` says of the first examples of the training set: logits, else last hidden states."""
+    """What the backbone of `model` says of the first examples of the training set: logits, else last hidden states.
+
+    In float32, where the base model is not quantised: in 16 bits equal weights in another form give other outputs.
+    """
     batch = bench.task.collate(bench.train_set[:CHECKED], model.pad_id, bench.device)
-    recipe = bench.recipe(0)
-    with evaluating(model), autocast(recipe.device_type, recipe.precision):
+    precision = "fp32" if bench.quantisation == QUANTISATIONS[0] else bench.precision
+    with evaluating(model), autocast(bench.device.type, precision):
         found = model.backbone(**{name: tensor for name, tensor in batch.items() if name in INPUTS})
     kept: Tensor = found.logits if hasattr(found, "logits") else found.last_hidden_state
     return kept.float()

@@ -49,9 +49,11 @@ def measure_peak(step: Callable[[], object], device: torch.device, resident: Ite
 
 
 def storage_bytes(tensors: Iterable[Tensor]) -> int:
-    """Bytes behind tensors, each storage once."""
-    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
-    return sum(storages.values())
+    """Bytes of tensors; those that start at the same place count once, as tied weights do."""
+    sizes: dict[int, int] = {}
+    for tensor in tensors:
+        sizes[tensor.data_ptr()] = max(sizes.get(tensor.data_ptr(), 0), tensor.numel() * tensor.element_size())
+    return sum(sizes.values())
 
 
 def _highest_sum(results: Any) -> int:

@@ -17,7 +17,8 @@ SHARE_FOR_REPLICATES = 0.25
 
 class Spending:
     """start: `time.monotonic()` when this run of the search began. environment: the study's; its `room` is how many trials
-    share a device in one model, and then the seconds of a trial are its share of the device's.
+    share a device in one model, and then the seconds of a trial are its share of the device's; its `gpus_each` the share of a GPU that a
+    worker holds.
     devices: trials at once, on all devices."""
 
     def __init__(self, budget: Budget, environment: Mapping[str, Any], replicates: int, devices: int, start: float) -> None:
@@ -25,7 +26,7 @@ class Spending:
         self._start, self._before = start, float(environment["seconds_used"])
         self._steps, self._seconds_per_step = environment["total_steps"], environment["seconds_per_step"]
         self._evaluation_seconds = environment["evaluation_seconds"]
-        self._on_gpu = environment["recipe"]["device_type"] == "cuda"
+        self._gpus_each = float(environment.get("gpus_each", 1.0)) if environment["recipe"]["device_type"] == "cuda" else 0.0
         self._replicates, self._devices, self._room = replicates, devices, int(environment.get("room", 1))
 
     @property
@@ -34,7 +35,7 @@ class Spending:
         return self._before + time.monotonic() - self._start
 
     def gpu_hours(self, trials: Sequence[Trial]) -> float:
-        return sum(t.seconds for t in trials) / 3600 if self._on_gpu else 0.0
+        return self._gpus_each * sum(t.seconds for t in trials) / 3600
 
     def seconds_each(self, trials: Sequence[Trial]) -> float:
         """Expected wall time of a full trial."""
@@ -45,7 +46,7 @@ class Spending:
         if self.budget.trials is not None and len(trials) >= self.budget.trials:
             return False
         each = self.seconds_each(trials)
-        if self.budget.gpu_hours is not None and self.gpu_hours(trials) + (running + 1) * each / self._room / 3600 > self.budget.gpu_hours:
+        if self._beyond_gpu_hours(trials, (running + 1) * each):
             return False
         if self.budget.seconds is None:
             return True
@@ -54,9 +55,14 @@ class Spending:
 
     def allows_replicate(self, trials: Sequence[Trial]) -> bool:
         each = self.seconds_each(trials)
-        if self.budget.gpu_hours is not None and self.gpu_hours(trials) + each / self._room / 3600 > self.budget.gpu_hours:
+        if self._beyond_gpu_hours(trials, each):
             return False
         return self.budget.seconds is None or self.seconds + each <= self.budget.seconds
+
+    def _beyond_gpu_hours(self, trials: Sequence[Trial], seconds: float) -> bool:
+        """Whether so much more wall time of trials would take more hours of GPUs than there are."""
+        hours = self.budget.gpu_hours
+        return hours is not None and self.gpu_hours(trials) + self._gpus_each * seconds / self._room / 3600 > hours
 
     @property
     def overdrawn(self) -> bool:
@@ -68,8 +74,8 @@ class Spending:
     def remaining(self, trials: Sequence[Trial]) -> float | None:
         """Expected seconds until the search ends, replicates included; None where the budget does not tell."""
         known = [] if self.budget.seconds is None else [self.budget.seconds - self.seconds]
-        if self.budget.gpu_hours is not None and self._on_gpu:
-            known.append(3600 * (self.budget.gpu_hours - self.gpu_hours(trials)) / self._devices)
+        if self.budget.gpu_hours is not None and self._gpus_each:
+            known.append(3600 * (self.budget.gpu_hours - self.gpu_hours(trials)) * self._room / (self._devices * self._gpus_each))
         if self.budget.trials is not None:
             unfinished = self.budget.trials - sum(t.state.finished for t in trials)
             replicates = 0 if any(len(t.replicates()) > 1 for t in trials) else 3 * self._replicates

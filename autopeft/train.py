@@ -74,7 +74,8 @@ def train(
         steps = max(1, math.ceil(epochs * len(bench.train_set) / record.spec.training.batch_size))
     seeds_wanted = list(range(FIRST_SEED, FIRST_SEED + seeds))
     recipe = recipe_hash(bench.recipe(steps))
-    if (known := _read(output / RESULT)) and (known.recipe, list(known.tests)) == (recipe, seeds_wanted):
+    made = recipe, seeds_wanted, trial.configuration.in_words()
+    if (known := _read(output / RESULT)) and (known.recipe, list(known.tests), known.configuration) == made:
         progress.say(f"trial {trial.number} was trained before; its results are in {output}")
         return _merged(bench, known, output) if merge else known
     test_set, strategy = bench.encode(bench.splits.test), trial.configuration.strategy

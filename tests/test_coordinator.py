@@ -18,7 +18,7 @@ from small import Quiet, run_small, small_spec
 
 import autopeft
 from autopeft import promotion
-from autopeft.coordinator import search
+from autopeft.coordinator import CUT, search
 from autopeft.errors import DataError, NothingFits, SpecError, StudyLocked
 from autopeft.record import StudyRecord, read
 from autopeft.recorded import read_csv
@@ -102,6 +102,26 @@ def test_a_spent_budget_adds_nothing_and_a_larger_one_adds_the_difference(small_
     more, _ = resume(study, "11trials")
     assert len(more.trials) == 11
     assert [t.configuration for t in more.trials[:9]] == [t.configuration for t in before]
+
+
+def test_a_trial_that_the_end_of_the_time_budget_cut_is_run_again(small_study: Path, tmp_path: Path) -> None:
+    study = copy_of(small_study, tmp_path)
+    whole = read(study).complete[-1]
+    with contextlib.closing(sqlite3.connect(study / DATABASE)) as database, database:  # as if it had been cut before its first rung
+        database.execute("DELETE FROM autopeft_observations WHERE trial = ?", (whole.number,))
+        database.execute("UPDATE autopeft_trials SET state = 'EARLY_STOPPED', reason = ? WHERE number = ?", (CUT, whole.number))
+    again, _ = resume(study, "9trials")
+    assert len(again.trials) == 9
+    assert again.trial(whole.number).state is not TrialState.RUNNING
+    assert (
+        again.trial(whole.number).observations[0].measurements["search.accuracy"] == whole.observations[0].measurements["search.accuracy"]
+    )
+
+
+def test_hours_of_gpus_are_no_budget_without_one(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="counts hours of GPUs, and this search runs on cpu"):
+        run_small(tmp_path, tmp_path / "study", budget="1gpu-h", device="cpu")
+    assert not (tmp_path / "study" / "study.yaml").exists()
 
 
 @pytest.mark.slow

@@ -41,8 +41,18 @@ def test_runs_are_brought_to_a_mean_of_one(record: StudyRecord) -> None:
     found = of_study(record.trials, record.shape)
     assert found is not None
     assert found.layers[:2] == pytest.approx((2 / 3, 4 / 3))
-    assert found.roles == {"q": 5.0}
+    assert found.roles == {"q": 1.0}
     assert of_study(synthetic.record().trials, record.shape) is None
+
+
+def test_a_run_of_larger_changes_does_not_outweigh_the_others_in_roles(record: StudyRecord) -> None:
+    """q before v in two runs of changes a thousand times as large, and v before q in two others: neither."""
+    layers = record.shape.layers
+    small, large = {"0": 1.0, "0.q": 1.0, "0.v": 3.0}, {"0": 1.0, "0.q": 3000.0, "0.v": 1000.0}
+    complete = [t for t in record.complete if t.configuration.components]
+    found = of_study([told(complete[0], small, layers), told(complete[1], large, layers)], record.shape)
+    assert found is not None
+    assert found.roles == pytest.approx({"q": 1.0, "v": 1.0})
 
 
 def test_the_report_draws_it_where_a_run_tells_it(record: StudyRecord) -> None:

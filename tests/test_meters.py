@@ -63,3 +63,9 @@ def test_meets_activations_gradients_and_optimizer_state():
     weights = FLOAT * 300 * 200
     peak = measure_peak(step, CPU, layer.parameters())
     assert 6 * weights <= peak <= 6.1 * weights  # weights, gradients, two moments, two temporaries
+
+
+def test_views_of_one_buffer_count_for_themselves_and_tied_weights_once():
+    buffer = torch.empty(1000)
+    assert storage_bytes([buffer[:100], buffer[500:700]]) == FLOAT * 300
+    assert storage_bytes([buffer, buffer.view(10, 100)]) == FLOAT * 1000

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import made_up
 import pytest
 
@@ -76,3 +78,17 @@ def test_spending_keeps_time_for_the_replicates(monkeypatch: pytest.MonkeyPatch)
     assert Spending(Budget(trials=8), environment, 0, 2, 100.0).remaining(trials) == pytest.approx(4 * each)
     assert Spending(Budget(gpu_hours=1.0), environment, 2, 1, 100.0).remaining(trials) is None
     assert Spending(Budget(seconds=1.0), environment, 2, 1, 100.0).overdrawn
+
+
+def test_hours_of_gpus_are_shared_by_those_that_share_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two workers on one GPU, 3600 s each: one hour, of two hours one is left. In packs seconds are shares already."""
+    monkeypatch.setattr("autopeft.spending.time.monotonic", lambda: 100.0)
+    trials = tuple(replace(made_up.trial(number, 0.8, 10), seconds=3600.0) for number in (0, 1))
+    shared = {**made_up.calibrated("cuda", 8), "gpus_each": 0.5}
+    spending = Spending(Budget(gpu_hours=2.0), shared, 0, 2, 100.0)
+    assert spending.gpu_hours(trials) == pytest.approx(1.0)
+    assert spending.remaining(trials) == pytest.approx(3600.0)
+    packed = {**made_up.calibrated("cuda", 8), "gpus_each": 1.0, "room": 16}
+    spending = Spending(Budget(gpu_hours=3.0), packed, 0, 16, 100.0)
+    assert spending.gpu_hours(trials) == pytest.approx(2.0)
+    assert spending.remaining(trials) == pytest.approx(3600.0)

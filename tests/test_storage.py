@@ -118,6 +118,7 @@ def test_the_contract_of_the_ledger_holds_on_a_server(server: str, tmp_path: Pat
     ("given", "rule"),
     [
         ("postgresql://me:secret@host/db", "must not hold a password"),
+        ("postgresql://me:se/cret@host/db", "must not hold a password"),
         ("postgresql://host/db?user=me&password=secret", "must not hold a password"),
         ("mysql://me:secret@host/db", "must be like postgresql://"),
     ],

@@ -7,6 +7,8 @@ import pytest
 
 from autopeft import hub
 from autopeft.errors import DataError
+from autopeft.models.load import resolve_base
+from autopeft.spec import resolve
 from autopeft.tables import find_splits, read_table
 
 ROWS = [{"text": "one", "label": "a"}, {"text": 'tw"o', "label": "b"}]
@@ -129,3 +131,12 @@ def test_hub_errors_become_words(tmp_path, monkeypatch):
     monkeypatch.setattr(hub, "is_reachable", lambda: True)
     with pytest.raises(DataError, match=r"data set 'org/set' \(x\) cannot be had .*: BuilderConfig 'x' not found. Available: \['y'\]"):
         find_splits("org/set", "x", tmp_path)
+
+
+def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "train.csv").write_text("text,label\na,b\n")
+    assert list(find_splits("~/mine", "", tmp_path / "elsewhere")) == ["train"]
+    assert resolve("~/mine", tmp_path / "elsewhere") == str(tmp_path / "mine")
+    assert resolve_base("~/mine", tmp_path / "elsewhere") == str(tmp_path / "mine")

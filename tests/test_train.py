@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -44,8 +45,18 @@ def test_a_paired_difference_by_hand() -> None:
 
 
 def test_what_cannot_be_paired_is_refused() -> None:
-    with pytest.raises(AutopeftError, match="cannot be paired"):
+    with pytest.raises(AutopeftError, match="share no seed"):
         paired_difference(result(1, {1: [1.0]}), result(2, {2: [1.0]}))
+
+
+def test_a_metric_that_is_no_mean_over_examples_is_compared_by_seed() -> None:
+    """Gaps .2 and .1, standard errors .01 on both sides: the t interval over two seeds and the normal one, in squares."""
+    tests = [{1: Measurement(0.7, "", 0.01), 2: Measurement(0.6, "", 0.01)}, {1: Measurement(0.5, "", 0.01), 2: Measurement(0.5, "", 0.01)}]
+    first, second = (replace(result(n, {1: [1.0], 2: [1.0]}), tests=seeds, per_example={1: [], 2: []}) for n, seeds in enumerate(tests))
+    gap = paired_difference(first, second)
+    assert gap.value == pytest.approx(0.15)
+    assert gap.half_width == pytest.approx(math.hypot(12.7062 * 0.05, 1.959964 * 0.01 * math.sqrt(2)), rel=1e-4)
+    assert "(over 2 seeds)" in comparison(first, second)
 
 
 def test_training_saves_an_adapter_that_plain_peft_loads(small_study: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,15 @@ from autopeft.errors import SpecError
 from autopeft.plan import Limits
 from autopeft.proposals import Proposals
 from autopeft.record import read
-from autopeft.samplers.earlier import evenly
+from autopeft.samplers.earlier import carried, evenly
 from autopeft.samplers.suggest import SpaceExhausted
 from autopeft.trial import Origin, Trial, TrialState
 from autopeft.warm_start import Earlier, gather
+from autopeft_searchspace.configuration import Component, Configuration
+from autopeft_searchspace.rules import default_learning_rate
 from autopeft_searchspace.settings import build_space
 from autopeft_searchspace.space import Space
+from autopeft_searchspace.strategies import published
 
 STUDY = ROOT / "studies" / "agreement-minilm"
 SHAPE = shape()
@@ -35,6 +39,24 @@ def test_most_of_a_study_is_carried_and_its_front_comes_first(earlier: Earlier) 
     assert 0.8 * complete <= len(earlier.results[0]) <= complete
     assert 3 <= len(earlier.candidates) <= len(read(STUDY).front)
     assert all(SPACE.configuration(SPACE.values(c)).key == c.key for c in earlier.candidates)
+
+
+def test_all_of_a_configuration_is_carried() -> None:
+    """Optimiser and strategy as they are, or not at all; the base model quantised as the new space has it."""
+    lora = Component("lora", 4, (0, 1), ("q",), {"alpha": 4})
+    plain = Configuration((lora,), default_learning_rate([lora], SHAPE))
+    plus, ist = replace(plain, optimizer="lora_plus"), replace(plain, strategy=published("ist"))
+    for change, kept in (({"optimizers": "all"}, plus), ({"strategies": ["ist"]}, ist)):
+        space = build_space("default", SHAPE, {**change, "types": ["lora"]})
+        point = carried(kept, SHAPE, space)
+        assert point is not None
+        found = space.configuration(point)
+        assert (found.optimizer, found.strategy) == (kept.optimizer, kept.strategy)
+        assert carried(kept, SHAPE, SPACE) is None
+    quantised = build_space("default", SHAPE, {"quantisation": "nf4", "types": ["lora"]})
+    point = carried(plain, SHAPE, quantised)
+    assert point is not None
+    assert quantised.configuration(point).quantisation == "nf4"
 
 
 def test_what_was_gathered_survives_as_json(earlier: Earlier) -> None:

@@ -31,6 +31,11 @@ class Bases:
         self._load, self._frozen, self._device = load, frozen, device
         self._held: dict[str, Base] = {}
 
+    @property
+    def stored_bytes(self) -> int:
+        """Memory that the stores of all bases take."""
+        return sum(base.frozen.bytes for base in self._held.values())
+
     def of(self, quantisation: str) -> Base:
         """The base model of a quantisation. While it is loaded the others are still there; then they go where memory is short."""
         if quantisation not in self._held:

@@ -85,7 +85,7 @@ class RayExecutor:
         self._own = _connect(spec.executor.address)
         try:
             self._device, self._share = _share(spec)
-            self._count = self._count_slots()
+            self._count, self.gpus_each = self._count_slots(), self._share.get("num_gpus", 0.0)
         except SpecError:
             self.close()
             raise

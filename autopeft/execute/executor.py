@@ -47,9 +47,11 @@ class Executor(Protocol):
     Every trial that was submitted ends exactly once, unless it is stopped: whatever kills a worker
     becomes an `Ended` with the reason, and the search goes on.
     silence_seconds: a trial that says nothing for so long is ended as hung; set after `start`.
+    gpus_each: of a GPU, the share that a worker holds, where there are any.
     """
 
     silence_seconds: float
+    gpus_each: float
 
     def start(self, threads: int | None, *, calibrate: bool) -> dict[str, Any]:
         """Make ready; returns what the first worker found out (`Workbench.prepare`). threads: of each CPU

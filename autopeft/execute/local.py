@@ -62,7 +62,7 @@ class LocalExecutor:
     def __init__(self, spec: StudySpec, folder: Path, devices: list[str], log: Path, most_threads: int = 0) -> None:
         self._spec, self._folder, self._devices, self._log = spec, folder, devices, log
         self._most_threads = most_threads
-        self.silence_seconds = float("inf")
+        self.silence_seconds, self.gpus_each = float("inf"), len(set(devices)) / len(devices)
         self._workers: list[_Worker] = []
         self._threads: int | None = None
         self._deaths = Deaths()
@@ -201,7 +201,7 @@ class LocalExecutor:
             elif event["event"] == "ended":
                 del worker.trials[event["number"]]
                 yield Ended(event["number"], TrialState(event["state"]), event["reason"], event["seconds"])
-                if self._has_grown(worker) and not worker.trials:
+                if self._has_grown(worker, event["stored_bytes"]) and not worker.trials:
                     self._replace(worker)
                     return
         if worker.trials and time.monotonic() - worker.last_sign > self.silence_seconds:
@@ -215,8 +215,9 @@ class LocalExecutor:
         for number, started in worker.trials.items():
             yield Ended(number, state, reason, (now - started) / together)
 
-    def _has_grown(self, worker: _Worker) -> bool:
-        now = _resident_bytes(worker.process)
+    def _has_grown(self, worker: _Worker, stored_bytes: int) -> bool:
+        """stored_bytes: what it keeps on purpose."""
+        now = _resident_bytes(worker.process) - stored_bytes
         worker.first_bytes = worker.first_bytes or now
         return now - worker.first_bytes > MOST_GROWTH_BYTES
 

@@ -124,7 +124,9 @@ class PackBench:
             self._measure(running)
 
     def _measure(self, running: Running) -> None:
-        start, bench = time.perf_counter(), running.bench
+        start, bench, trial = time.perf_counter(), running.bench, running.trial
+        if running.progress.step == trial.rungs[-1]:  # its last step is made: its parameters are its own again
+            self._pack.leave(trial.number)
         try:
             with bench.frozen.below(bench.model, bench.blocks, bench.untouched_layers()):
                 observation = bench.observe(running.trial, running.recipe, running.progress, running.seconds)
@@ -158,7 +160,9 @@ class PackBench:
         self._left(number)
 
     def _left(self, number: int) -> None:
-        self._pack.leave(number)
+        if number in self._pack:
+            self._pack.leave(number)
+        self._most = None
         waiting, self._waiting = self._waiting, []
         for trial in waiting:
             self.add(trial)

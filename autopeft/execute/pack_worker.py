@@ -15,7 +15,7 @@ from typing import Any
 
 from autopeft.execute.pack_bench import PackBench
 from autopeft.execute.workbench import Outcome, Workbench
-from autopeft.execute.worker import SECONDS_BETWEEN_STEP_EVENTS, Channel
+from autopeft.execute.worker import SECONDS_BETWEEN_STEP_EVENTS, Channel, send_end
 from autopeft.trial import Observation, TrialSpec
 from autopeft_searchspace.configuration import Configuration
 
@@ -74,7 +74,7 @@ def serve_pack(channel: Channel, bench: Workbench, fits: Callable[[Sequence[Conf
         channel.send("rung", number=number, observation=observation.to_json())
 
     def at_end(number: int, outcome: Outcome) -> None:
-        channel.send("ended", number=number, state=outcome.state.value, reason=outcome.reason, seconds=outcome.seconds)
+        send_end(channel, bench, number, outcome)
 
     def at_rung_apart(number: int, observation: Observation) -> bool:
         at_rung(number, observation)

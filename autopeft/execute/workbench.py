@@ -64,6 +64,8 @@ class Workbench:
     def __init__(self, spec: StudySpec, folder: Path, device: str) -> None:
         self.spec, self.folder = spec, folder
         self.device = find_device(device)
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)  # kernels run on the current one
         self.splits = read_data(spec.data, spec.task, folder)
         self.task = task_for(spec.task, self.splits)
         self.tokenizer = load_tokenizer(spec.model, folder)
@@ -91,6 +93,11 @@ class Workbench:
         if quantisation != self.quantisation:
             base = self._bases.of(quantisation)
             self.quantisation, self.model, self.frozen = quantisation, base.model, base.frozen
+
+    @property
+    def stored_bytes(self) -> int:
+        """Memory that hidden states of frozen layers take, which grows on purpose."""
+        return self._bases.stored_bytes
 
     def encode(self, examples: Sequence[Any]) -> Any:
         return self.task.encode(examples, self.tokenizer, self.spec.data.max_length)

@@ -98,7 +98,12 @@ def _run(channel: Channel, bench: Any, trial: TrialSpec) -> None:
         return bool(answer["value"])
 
     outcome = bench.run(trial, at_rung, at_step)
-    channel.send("ended", number=trial.number, state=outcome.state.value, reason=redacted(outcome.reason), seconds=outcome.seconds)
+    send_end(channel, bench, trial.number, outcome)
+
+
+def send_end(channel: Channel, bench: Any, number: int, outcome: Any) -> None:
+    said = {"state": outcome.state.value, "reason": redacted(outcome.reason), "seconds": outcome.seconds}
+    channel.send("ended", number=number, **said, stored_bytes=bench.stored_bytes)
 
 
 def _end_with_parent() -> None:

@@ -51,6 +51,9 @@ class Pack:
     def __len__(self) -> int:
         return len(self._members)
 
+    def __contains__(self, number: int) -> bool:
+        return number in self._members
+
     def join(self, number: int, model: TaskModel, recipe: Recipe, configuration: Configuration) -> None:
         """Take in a trial just built: the random numbers that its modules draw go on from torch's present state.
 

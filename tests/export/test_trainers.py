@@ -20,6 +20,7 @@ from autopeft.models.roles import find_shape
 from autopeft.record import StudyRecord
 from autopeft.trial import Trial
 from autopeft_searchspace.configuration import Component, Configuration
+from autopeft_searchspace.strategies import published
 
 LORA = Component("lora", 4, (0, 2), ("q", "v"), {"alpha": 8})
 SERIAL = Component("serial", 8, (0, 1), (), {"place": "feed_forward", "bias": True})
@@ -133,6 +134,21 @@ def test_what_a_tool_cannot_say_is_refused(tmp_path: Path, to: str) -> None:
         record, trial = record_on("llama", *components, kind=kind)
         with pytest.raises(AutopeftError, match=said):
             export(record, trial, to, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("to", [*TOOLS, "trl", "transformers"])
+def test_what_no_tool_trains_is_refused(tmp_path: Path, to: str) -> None:
+    plain = Configuration((LORA,), 1e-3)
+    from_data = replace(LORA, options={"alpha": 8, "init": "corda"})
+    for configuration, said in (
+        (replace(plain, optimizer="lora_plus"), "with the optimiser lora_plus"),
+        (replace(plain, strategy=published("ist")), "under the strategy ist"),
+        (Configuration((from_data,), 1e-3), "from a start that is made from training batches"),
+    ):
+        record, trial = record_on("llama", LORA)
+        with pytest.raises(AutopeftError, match=f"{said}; `autopeft train` does"):
+            export(record, replace(trial, configuration=configuration), to, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

@@ -13,13 +13,14 @@ import synthetic
 
 from autopeft.report import words
 from autopeft.report.charts.fronts import fronts
-from autopeft.report.charts.importance import importances
+from autopeft.report.charts.importance import importance, importances
 from autopeft.report.charts.parallel import parallel
 from autopeft.report.charts.placement import placement
 from autopeft.report.charts.style import DARK, Chart, hover, safe, wrapped
 from autopeft.report.page import sections
 from autopeft.report.summary import Summary, summarise
 from autopeft.trial import Measurement, Observation, Origin, Trial, TrialState
+from autopeft_searchspace.settings import build_space
 
 SVG = {"scatter", "bar", "heatmap"}
 
@@ -152,6 +153,21 @@ def test_importance_for_parameters_does_not_depend_on_what_a_search_chose(summar
     few = summarise(replace(summary.record, trials=summary.record.trials[:30]))
     found = importances(summary)["trainable_parameters"]
     assert importances(few)["trainable_parameters"] == found
+
+
+def test_importance_of_a_study_of_one_placement_is_that_of_its_learning_rates(record: synthetic.StudyRecord) -> None:
+    """Nothing decides parameters or memory there, so that nothing is said of them."""
+    change = {"types": ["prefix"], "prefix": {"size": 24}, "layers": "all"}
+    data = {**record.spec.model_dump(mode="json"), "space": {"preset": "default", "change": change}}
+    space, rng = build_space("default", record.shape, change), np.random.default_rng(0)
+    points = {space.configuration(point).key: space.configuration(point) for point in (space.sample(rng) for _ in range(200))}
+    trials = tuple(replace(t, configuration=c) for t, c in zip(record.complete, points.values(), strict=False))
+    assert len(trials) > 10
+    made = summarise(replace(record, trials=trials, spec=type(record.spec).model_validate(data)))
+    assert importances(made).keys() == {"accuracy"}
+    chart = importance(made)
+    assert chart is not None
+    assert "learning_rate for accuracy" in chart.alt
 
 
 def test_importance_needs_trials() -> None:

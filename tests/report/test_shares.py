@@ -14,6 +14,19 @@ from autopeft_searchspace.configuration import Component, Configuration
 from autopeft_searchspace.strategies import published
 
 
+def test_a_type_of_several_sizes_counts_once_and_lisa_is_not_the_head_alone() -> None:
+    whole = synthetic.record(8, two_objectives=True)
+    one = Component("lora", 1, (0,), ("q",), {"alpha": 1})
+    made = [
+        made_up.trial(0, 0.5, 0, configuration=made_up.HEAD_ONLY),
+        made_up.trial(1, 0.7, 100, configuration=Configuration((one, replace(one, size=2, layers=(1,))), 1e-3)),
+        made_up.trial(2, 0.8, 1000, configuration=Configuration((), 1e-3, published("lisa"))),
+    ]
+    rows = summarise(replace(whole, trials=tuple(made))).rows
+    assert [row.types for row in rows] == [("head only",), ("lora",), ("lisa",)]
+    assert rows[2].title == "lisa"
+
+
 def study() -> StudyRecord:
     """Head alone at 0.5; LoRA at 0.7 for 100 weights; IST at 0.8 for 1,000; a pair of types at 0.6 for 1,000, beaten by both.
 

@@ -39,8 +39,8 @@ def of_study(trials: Sequence[Trial], shape: ModelShape) -> Prior | None:
         return None
     roles: dict[str, list[float]] = {}
     for observation in runs:
-        found = [(name.split("."), measured.value) for name, measured in observation.measurements.items()]
-        scores = [(parts[2], value) for parts, value in found if parts[0] == IMPORTANCE and len(parts) == 3]
+        told = [(name.split("."), measured.value) for name, measured in observation.measurements.items()]
+        scores = [(parts[2], value) for parts, value in told if parts[0] == IMPORTANCE and len(parts) == 3]
         for (role, _), relative in zip(scores, _relative([value for _, value in scores]), strict=True):
             roles.setdefault(role, []).append(relative)
     layers = tuple(sum(run[layer] for run in by_layer) / len(by_layer) for layer in range(shape.layers))

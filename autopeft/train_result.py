@@ -77,8 +77,8 @@ def paired_difference(first: TrainResult, second: TrainResult) -> Estimate:
     if not seeds:
         raise AutopeftError(f"runs of trials {first.trial} and {second.trial} share no seed")
     if not all(result.per_example.get(seed) for result in (first, second) for seed in seeds):
-        sides = ({seed: (result.tests[seed].value, result.tests[seed].standard_error) for seed in seeds} for result in (first, second))
-        return difference(*sides)
+        mine, theirs = ({seed: (r.tests[seed].value, r.tests[seed].standard_error) for seed in seeds} for r in (first, second))
+        return difference(mine, theirs)
     gaps = np.array([np.subtract(first.per_example[s], second.per_example[s]) for s in seeds])
     mean, examples = float(gaps.mean()), gaps.shape[1]
     low, high = normal_interval(mean, float(gaps.mean(axis=0).std(ddof=1)) / math.sqrt(examples))

@@ -147,7 +147,7 @@ class Space:
         optimizer = str(values.get("optimizer", OPTIMIZERS[0]))
         if why_not(optimizer, components, strategy):
             optimizer = OPTIMIZERS[0]
-        quantisation = str(values.get("quantisation", self.quantisations[0]))
+        quantisation = str(values.get("quantisation", self.quantisations[0])) if components else self.quantisations[0]
         if not_on(quantisation, components, strategy, self.shape):
             quantisation = QUANTISATIONS[0]
         if self.learning_rate is not None:

@@ -155,9 +155,10 @@ def test_importance_for_parameters_does_not_depend_on_what_a_search_chose(summar
     assert importances(few)["trainable_parameters"] == found
 
 
-def test_importance_of_a_study_of_one_placement_is_that_of_its_learning_rates(record: synthetic.StudyRecord) -> None:
+def test_importance_of_a_study_of_one_placement_is_that_of_its_learning_rates(summary: Summary) -> None:
     """Nothing decides parameters or memory there, so that nothing is said of them."""
-    change = {"types": ["prefix"], "prefix": {"size": 24}, "layers": "all"}
+    record = summary.record
+    change = {"types": ["prefix"], "prefix.size": 24, "layers": "all"}
     data = {**record.spec.model_dump(mode="json"), "space": {"preset": "default", "change": change}}
     space, rng = build_space("default", record.shape, change), np.random.default_rng(0)
     points = {space.configuration(point).key: space.configuration(point) for point in (space.sample(rng) for _ in range(200))}

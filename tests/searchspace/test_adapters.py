@@ -135,7 +135,7 @@ def test_points_and_configurations_match_both_ways(preset: str, architecture: st
         if configuration.components:
             assert space.configuration(space.values(configuration)).key == configuration.key
         for component in configuration.components:
-            assert 1e-4 <= adapter_type(component.type).default_learning_rate(component, shape) <= 5e-2
+            assert 1e-4 <= adapter_type(component.type).default_learning_rate(component, shape) <= 0.3
 
 
 def test_counts_by_hand(bert_base: ModelShape) -> None:

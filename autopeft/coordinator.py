@@ -175,7 +175,7 @@ class _Coordinator:
         self.rungs: tuple[int, ...] = tuple(environment["rungs"])
         self.view = View(ledger.url, spec, space)
         self.notes: dict[int, str] = {}
-        self.interrupted = False
+        self.interrupted = self.told_of_interrupt = False
         known: dict[str, Callable[[Configuration], float]] = {
             name: partial(objective.rank, shape=space.shape, memory=memory) for name, objective in predicted().items()
         }
@@ -222,6 +222,9 @@ class _Coordinator:
                 self._submit(*run)
             if not self.executor.running:
                 return
+            if self.interrupted and not self.told_of_interrupt:
+                self.progress.say("finishing what runs; press Ctrl-C again to stop at once")
+                self.told_of_interrupt = True
             for event in self.executor.events(1.0):
                 if isinstance(event, Step):
                     self.progress.step(event.number, event.step, event.of, event.loss)
@@ -376,8 +379,7 @@ class _Coordinator:
         def handle(number: int, frame: FrameType | None) -> None:
             if self.interrupted or number == signal.SIGTERM:
                 raise KeyboardInterrupt
-            self.interrupted = True
-            self.progress.say("finishing what runs; press Ctrl-C again to stop at once")
+            self.interrupted = True  # and nothing is said here, since the signal may have come while something is being written
 
         try:
             before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}

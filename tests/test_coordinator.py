@@ -118,6 +118,35 @@ def test_a_trial_that_the_end_of_the_time_budget_cut_is_run_again(small_study: P
     )
 
 
+class InterruptedWhileWriting(Quiet):
+    """Ctrl-C comes while the end of the first trial is being told."""
+
+    writing = False
+
+    def ended(self, trial: Trial, record: StudyRecord) -> None:
+        super().ended(trial, record)
+        if len(self.ends) == 1:
+            self.writing = True
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.1)
+            self.writing = False
+
+    def say(self, text: str) -> None:
+        assert not self.writing, "a line within another line"
+        super().say(text)
+
+
+def test_an_interrupt_in_the_middle_of_a_line_lets_what_runs_finish(tmp_path: Path) -> None:
+    spec, home = read_spec(small_spec(tmp_path, budget="6trials", device="cpu", workers=1), environ={})
+    progress = InterruptedWhileWriting()
+    with pytest.raises(KeyboardInterrupt):
+        search(spec, home, tmp_path / "study", progress)
+    record = read(tmp_path / "study")
+    assert all(trial.state is not TrialState.RUNNING for trial in record.trials)
+    assert len(record.trials) < 6
+    assert (tmp_path / "study" / "report.html").exists()
+
+
 def test_hours_of_gpus_are_no_budget_without_one(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="counts hours of GPUs, and this search runs on cpu"):
         run_small(tmp_path, tmp_path / "study", budget="1gpu-h", device="cpu")

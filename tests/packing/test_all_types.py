@@ -21,12 +21,12 @@ APART = {"adalora", "prompt"}
 
 
 def assert_no_further(mine: TaskModel, theirs: TaskModel, turned: TaskModel, kind: str) -> None:
-    """Parameters within 1e-4 of a run of their own, or no further from it than twice what rounding alone does: that run with the
+    """Parameters within 1e-4 of a run of their own, or no further from it than five times what rounding alone does: that run with the
     rows of its batches in reverse. AdamW divides gradients of the size of rounding by themselves."""
     own, other = dict(theirs.named_parameters()), dict(turned.named_parameters())
     rounding = max(float((p - other[name]).abs().max()) for name, p in own.items())
     for name, p in mine.named_parameters():
-        torch.testing.assert_close(p, own[name], atol=max(1e-4, 2 * rounding), rtol=0, msg=lambda text, n=name: f"{kind}, {n}: {text}")
+        torch.testing.assert_close(p, own[name], atol=max(1e-4, 5 * rounding), rtol=0, msg=lambda text, n=name: f"{kind}, {n}: {text}")
 
 
 @pytest.mark.slow

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 import torch
 from peft import IA3Config, LoraConfig, get_peft_model
 from small import MINILM, small_data
+from torch.nn import functional as F
 
 from autopeft.execute.pack_room import Room
 from autopeft.execute.workbench import Workbench
@@ -23,7 +24,7 @@ from autopeft.training import rate_factor
 from autopeft_searchspace.build import adapt
 from autopeft_searchspace.configuration import Component, Configuration
 
-STEPS, BATCH = 30, 8
+STEPS, BATCH, LONGEST = 30, 8, 32
 
 
 def lora(size: int, layers: tuple[int, ...], roles: tuple[str, ...], rate: float) -> Configuration:
@@ -51,7 +52,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
     folder = tmp_path_factory.mktemp("minilm")
     small_data(folder / "data")
     content: dict[str, Any] = {"name": "pack", "model": {"base": MINILM}, "task": {"kind": "classification"}, "precision": "fp32"}
-    spec = {**content, "data": {"source": "data", "max_length": 32}, "training": {"batch_size": BATCH}, "device": "cpu"}
+    spec = {**content, "data": {"source": "data", "max_length": LONGEST}, "training": {"batch_size": BATCH}, "device": "cpu"}
     return Workbench(StudySpec.model_validate(spec), folder, "cpu")
 
 
@@ -76,8 +77,8 @@ def fresh(bench: Workbench, configuration: Configuration, seed: int) -> TaskMode
     return model
 
 
-def alone(bench: Workbench, configuration: Configuration, seed: int) -> tuple[list[float], list[torch.Tensor]]:
-    """Losses of 30 steps, and the trained parameters."""
+def alone(bench: Workbench, configuration: Configuration, seed: int, padded: bool = False) -> tuple[list[float], list[torch.Tensor]]:
+    """Losses of 30 steps, and the trained parameters. padded: each batch to `LONGEST` tokens, which rounds otherwise."""
     recipe, model = bench.recipe(STEPS), fresh(bench, configuration, seed).train()
     parameters = [p for p in model.parameters() if p.requires_grad]
     groups = [
@@ -88,7 +89,12 @@ def alone(bench: Workbench, configuration: Configuration, seed: int) -> tuple[li
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_factor(step, STEPS, recipe.warmup_share))
     losses = []
     for batch in bench.batches(recipe, seed):
-        loss = bench.task.loss(model, bench.batch(batch))
+        collated = bench.batch(batch)
+        if padded:
+            fill = {"input_ids": bench.model.pad_id}
+            more = LONGEST - collated["input_ids"].shape[1]
+            collated = {k: F.pad(v, (0, more), value=fill.get(k, 0)) if v.ndim == 2 else v for k, v in collated.items()}
+        loss = bench.task.loss(model, collated)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, recipe.clip_norm)
         optimizer.step()
@@ -129,8 +135,13 @@ def test_thirty_steps_of_eight_unlike_trials(bench: Workbench, seeds: str) -> No
         assert losses[n] == pytest.approx(right, abs=1e-5), configuration.in_words()
         trained = [p.detach() for p in models[n].parameters() if p.requires_grad]
         assert len(trained) == len(parameters)
-        for mine, theirs in zip(trained, parameters, strict=True):
-            torch.testing.assert_close(mine, theirs, atol=1e-4, rtol=0, msg=lambda text, c=configuration: f"{c.in_words()}: {text}")
+        if (off := furthest(trained, parameters)) > 1e-4:  # AdamW divides gradients of the size of rounding by themselves
+            rounding = furthest(alone(bench, configuration, order[n], padded=True)[1], parameters)
+            assert off <= 5 * rounding, f"{configuration.in_words()}: off by {off:.2g}, by rounding alone {rounding:.2g}"
+
+
+def furthest(mine: Sequence[torch.Tensor], theirs: Sequence[torch.Tensor]) -> float:
+    return max(float((a - b).abs().max()) for a, b in zip(mine, theirs, strict=True))
 
 
 @pytest.mark.slow

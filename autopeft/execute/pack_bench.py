@@ -129,14 +129,14 @@ class PackBench:
             self._pack.leave(trial.number)
         try:
             with bench.frozen.below(bench.model, bench.blocks, bench.untouched_layers()):
-                observation = bench.observe(running.trial, running.recipe, running.progress, running.seconds)
+                observation = bench.observe(trial, running.recipe, running.progress, running.seconds)
         except Exception as error:
             self._end(running, *ending(error))
             return
         running.seconds += time.perf_counter() - start
         bench.model.train()
         running.answered = False
-        self._at_rung(running.trial.number, observation)
+        self._at_rung(trial.number, observation)
 
     def answer(self, number: int, go_on: bool) -> None:
         """What a trial that waits at a rung is told; the last rung is its end."""

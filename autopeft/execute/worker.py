@@ -102,6 +102,7 @@ def _run(channel: Channel, bench: Any, trial: TrialSpec) -> None:
 
 
 def send_end(channel: Channel, bench: Any, number: int, outcome: Any) -> None:
+    """What became of a trial, without secrets, and what the worker keeps on purpose."""
     said = {"state": outcome.state.value, "reason": redacted(outcome.reason), "seconds": outcome.seconds}
     channel.send("ended", number=number, **said, stored_bytes=bench.stored_bytes)
 

@@ -30,7 +30,7 @@ class Kind(Protocol):
 
     def read(self, layer: Any) -> Any | None: ...
 
-    def update(self, found: Sequence[Any], shared: nn.Module) -> Update:
+    def update(self, found: Sequence[Any]) -> Update:
         """The update of all trials that have one here, in the order of their rows."""
 
 
@@ -50,7 +50,7 @@ class LowRank:
         a, b = layer.lora_A[name], layer.lora_B[name]
         return (a.weight, b.weight, float(layer.scaling[name])) if a.bias is None and b.bias is None else None
 
-    def update(self, found: Sequence[Any], shared: nn.Module) -> Update:
+    def update(self, found: Sequence[Any]) -> Update:
         a, b, scaling = zip(*found, strict=True)
         factors = torch.tensor(scaling, dtype=torch.float32, device=a[0].device)
         return lambda out, x, bounds: low_rank(out, x.to(out.dtype), a, b, factors, bounds)
@@ -68,7 +68,7 @@ class Serial:
         plain = isinstance(inner, Bottleneck) and inner.norm is None and type(inner.activation) is self.module
         return (inner.down, inner.up) if inner is not None and plain and type(inner.down) is type(inner.up) is nn.Linear else None
 
-    def update(self, found: Sequence[Any], shared: nn.Module) -> Update:
+    def update(self, found: Sequence[Any]) -> Update:
         down, up = [each[0].weight for each in found], [each[1].weight for each in found]
         biases: dict[str, Sequence[Tensor]] = {}
         if any(each[0].bias is not None for each in found):
@@ -85,7 +85,7 @@ class Scaled:
         name = _only_adapter(layer) if type(layer) is Ia3Linear and not layer.is_feedforward else None
         return layer.ia3_l[name] if name in getattr(layer, "ia3_l", ()) else None
 
-    def update(self, found: Sequence[Any], shared: nn.Module) -> Update:
+    def update(self, found: Sequence[Any]) -> Update:
         def scale(out: Tensor, x: Tensor, bounds: tuple[int, ...]) -> Tensor:
             factors = torch.stack([each.flatten() for each in found])
             counts = torch.tensor([end - start for start, end in pairwise(bounds)])
@@ -105,7 +105,7 @@ class Sparse:
         values = layer.shira_weight[name]
         return values, Places.of(rows.to(values.device), columns.to(values.device), layer.out_features, layer.in_features)
 
-    def update(self, found: Sequence[Any], shared: nn.Module) -> Update:
+    def update(self, found: Sequence[Any]) -> Update:
         values, places = zip(*found, strict=True)
         return lambda out, x, bounds: sparse(out, x.to(out.dtype), values, places, bounds)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -55,8 +55,8 @@ class Rows:
         if tensor is not self._cut:
             self._cut, self._parts = tensor, {}
         if (wanted, self.owners) not in self._parts:
-            bounds = dict(zip(self.owners, pairwise(self.bounds()), strict=True))
-            self._parts[wanted, self.owners] = torch.cat([tensor[slice(*bounds[owner])] for owner in chosen])
+            rows = self._by_owner(self.owners, tensor)
+            self._parts[wanted, self.owners] = torch.cat([rows[owner] for owner in chosen])
         return self._parts[wanted, self.owners]
 
     def forget(self) -> None:

@@ -89,7 +89,7 @@ class Router(nn.Module):
         self._updates: list[tuple[tuple[int, ...], Update]] = []
         for kind in {id(kind): kind for kind, _ in found.values()}.values():
             having = tuple(n for n in numbers if n in found and found[n][0] is kind)
-            self._updates.append((having, kind.update([found[n][1] for n in having], shared)))
+            self._updates.append((having, kind.update([found[n][1] for n in having])))
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         rows, outputs = self._rows, []

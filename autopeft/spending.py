@@ -15,6 +15,16 @@ SLACK_SHARE, SLACK_SECONDS = 0.05, 60.0
 SHARE_FOR_REPLICATES = 0.25
 
 
+def gpus_each(environment: Mapping[str, Any]) -> float:
+    """The share of a GPU that a worker of a study holds; 0 where it runs on none."""
+    return float(environment.get("gpus_each", 1.0)) if environment["recipe"]["device_type"] == "cuda" else 0.0
+
+
+def gpu_hours(trials: Sequence[Trial], environment: Mapping[str, Any]) -> float:
+    """That trials of a study took."""
+    return gpus_each(environment) * sum(t.seconds for t in trials) / 3600
+
+
 class Spending:
     """start: `time.monotonic()` when this run of the search began. environment: the study's; its `room` is how many trials
     share a device in one model, and then the seconds of a trial are its share of the device's; its `gpus_each` the share of a GPU that a
@@ -26,7 +36,7 @@ class Spending:
         self._start, self._before = start, float(environment["seconds_used"])
         self._steps, self._seconds_per_step = environment["total_steps"], environment["seconds_per_step"]
         self._evaluation_seconds = environment["evaluation_seconds"]
-        self._gpus_each = float(environment.get("gpus_each", 1.0)) if environment["recipe"]["device_type"] == "cuda" else 0.0
+        self._gpus_each, self._environment = gpus_each(environment), environment
         self._replicates, self._devices, self._room = replicates, devices, int(environment.get("room", 1))
 
     @property
@@ -35,7 +45,7 @@ class Spending:
         return self._before + time.monotonic() - self._start
 
     def gpu_hours(self, trials: Sequence[Trial]) -> float:
-        return self._gpus_each * sum(t.seconds for t in trials) / 3600
+        return gpu_hours(trials, self._environment)
 
     def seconds_each(self, trials: Sequence[Trial]) -> float:
         """Expected wall time of a full trial."""

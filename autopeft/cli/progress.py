@@ -19,6 +19,7 @@ from autopeft.cli.console import printable
 from autopeft.cli.live import GrowingReport, front_plot
 from autopeft.report import words
 from autopeft.report.summary import study_axes
+from autopeft.spending import gpu_hours
 from autopeft.trial import Trial, TrialState
 
 if TYPE_CHECKING:
@@ -95,8 +96,9 @@ class Bar:
         finished = sum(t.state.finished for t in self._record.trials) if self._record else 0
         by_trials = finished / self._budget.trials if self._budget.trials else 0.0
         by_seconds = seconds / self._budget.seconds if self._budget.seconds else 0.0
-        trained = sum(t.seconds for t in self._record.trials) if self._record else 0.0
-        by_gpu_hours = trained / 3600 / self._budget.gpu_hours if self._budget.gpu_hours else 0.0
+        by_gpu_hours = 0.0
+        if self._budget.gpu_hours and self._record:
+            by_gpu_hours = gpu_hours(self._record.trials, self._record.environment) / self._budget.gpu_hours
         return min(1.0, max(by_trials, by_seconds, by_gpu_hours))
 
     def _status(self) -> Table:

@@ -55,14 +55,15 @@ def gather(spec: StudySpec, folder: Path, space: Space) -> Earlier:
     for path in spec.warm_start:
         record = read(Path(resolve(path, folder)))
         upward = sign(record.spec.quality) * sign(spec.quality)
-        found = []
+        found, fits = [], False
         for trial in record.complete:
             point = carried(trial.configuration, record.shape, space)
             measured = trial.value(record.spec.quality, record.spec.quality)
             left_out += point is None
+            fits |= point is not None and not trial.configuration.head_only
             if point is not None and measured is not None:
                 found.append((values_to_params(space, point), upward * measured.value))
-        if not any(not trial.configuration.head_only and carried(trial.configuration, record.shape, space) for trial in record.complete):
+        if not fits:
             raise SpecError(f"no trial of {path} can be expressed in space {space.name!r} of types {', '.join(space.types)}")
         fronts.append(earlier_front(record.trials, record.spec, record.shape, space))
         results.append(found)

@@ -90,9 +90,10 @@ def comparison(first: TrainResult, second: TrainResult) -> str:
     """`paired_difference` in a sentence."""
     gap = paired_difference(first, second)
     verdict = "not distinguishable" if gap.contains_zero else "a real difference"
+    over = f"paired over {gap.seeds} seeds and {gap.examples} test examples" if gap.examples else f"over {gap.seeds} seeds"
     return (
         f"trial {first.trial} minus trial {second.trial}: {gap.value:+.4f}, 95 % interval {gap.low:+.4f} to {gap.high:+.4f} "
-        f"({f'paired over {gap.seeds} seeds and {gap.examples} test examples' if gap.examples else f'over {gap.seeds} seeds'}): {verdict}"
+        f"({over}): {verdict}"
     )
 
 

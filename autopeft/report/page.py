@@ -133,9 +133,9 @@ def answer(summary: Summary) -> list[str]:
         f"{c.type} {c.size}{_meant(types[c.type].title if c.type in types else '')} in {_layers(c.layers, record.shape.layers)}"
         for c in row.trial.configuration.components
     ]
-    if strategy := row.trial.configuration.strategy:
-        adapters = [" ".join([*([words.joined(adapters)] if adapters else ["no adapter"]), f"under the strategy {strategy.name}"])]
     what = f"Train trial {row.number}: {words.joined(adapters)}." if adapters else "Train no adapter."
+    if strategy := row.trial.configuration.strategy:
+        what = f"Train trial {row.number}: {words.joined(adapters) or 'no adapter'} under the strategy {strategy.name}."
     cost = f"It costs {costs(record, row)}"
     if seconds := row.measured("train_seconds"):
         cost += f", {words.seconds(seconds)} for {record.environment['total_steps']:,} steps on {_device(summary)}"

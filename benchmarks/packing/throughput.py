@@ -1,146 +1,178 @@
-"""Training steps per second of several trials: packed, one after another, compiled, and in several processes.
+"""Training steps per second of several trials: packed, and by the best that can be had without packing.
 
-    python benchmarks/packing/throughput.py [--device cuda] [--shapes minilm mpnet llama-1b] [--trials 8] [--tokens 256 1024 4096]
+    python benchmarks/packing/throughput.py [--device cuda] [--seconds 540] [--missing]
+    python benchmarks/packing/throughput.py --shapes tiny --tokens 128 --trials 1 2 --processes 2 --span 0.05 --device cpu
 
-LoRA r=8 on q,v of random weights in the shape of the model: rates do not depend on the weights, so that nothing is
-downloaded. `graphs` is torch.compile in the mode that records CUDA graphs. Writes ../results/throughput-<device>.csv.
-steps_per_second counts the steps of all trials.
+`ways.py` says what is compared. LoRA r=8 on q,v of random weights in the shape of the model: rates do not depend on weights, so that
+nothing is downloaded. What matters most comes first, each row is written once it is measured, and a way that fails has its
+error in the row. After --seconds the rest is left out; --missing measures what the file does not have from this device yet.
+
+    at_once            trials in one pass, on streams, or in processes of their own
+    tokens, length     of a step of one trial, and of each example
+    steps_per_second   of all trials together; median of `repeats` spans of time. spread: highest less lowest, by the median
+    peak_memory_bytes  that the allocator had handed out, base model included; of several processes the sum, without their contexts
+    warm_seconds       of building and the first steps: compiling and capturing
+    mps                whether processes share the GPU through NVIDIA's Multi-Process Service (`processes.mps`)
+
+Writes ../results/throughput-<device>.csv, and ../results/throughput-summary-<device>.csv: best packed against the best alternative.
 """
 
 from __future__ import annotations
 
 import argparse
-import multiprocessing
-from collections.abc import Callable
-from types import SimpleNamespace
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from rows import REPEATS, seconds, write
-from torch import nn
-from torch.nn import functional as F
-from transformers import AutoModel, BertConfig, LlamaConfig, MPNetConfig, PretrainedConfig
+from processes import Order, OutOfTime, Process, ask, mps
+from rows import REPEATS, RESULTS, add, read, write
+from ways import COMPILED, PACKED, PROCESSES, SHAPES, WAYS
 
-from autopeft.device import find_precision
-from autopeft.models.head import TaskModel
-from autopeft.models.roles import find_shape
-from autopeft.packing.pack import Pack
-from autopeft.packing.views import view_of
-from autopeft.tasks import Batch
-from autopeft.training import Recipe, make_optimizer, train_step
-from autopeft_searchspace.build import adapt
-from autopeft_searchspace.configuration import Component, Configuration
+from autopeft.device import device_name
 
-SHAPES: dict[str, Callable[[], PretrainedConfig]] = {
-    "tiny": lambda: BertConfig(hidden_size=64, num_hidden_layers=2, num_attention_heads=4, intermediate_size=128, vocab_size=1000),
-    "minilm": lambda: BertConfig(hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536),
-    "mpnet": lambda: MPNetConfig(),
-    "llama-1b": lambda: LlamaConfig(
-        vocab_size=32_000, hidden_size=2048, num_hidden_layers=16, num_attention_heads=32, num_key_value_heads=8, intermediate_size=8192,
-        pad_token_id=0,
-    ),
-}  # fmt: skip
-LENGTH = 64
-WAYS = ("sequential", "compiled", "graphs", "processes", "packed")
+LARGE = ("llama-1b",)
+LARGE_WAYS = ("sequential", "graphs", "packed", "streams", "processes-graphs", *COMPILED)
+MOST_LARGE = 8
+"""Trials at once of a large model."""
+WAY_SECONDS, LEAST_SECONDS, END_SECONDS = 150.0, 5.0, 5.0
+"""Longest that one row may take; what must be left to begin one; for a process to end by itself."""
+KEY = ("shape", "tokens", "length", "way", "at_once")
+Counts = dict[str, Sequence[int]]
+"""Way -> how many trials at once are tried."""
 
 
-class Setting:
-    """A model of a shape, a batch of it, and LoRA on all its layers."""
+def plan(shapes: Sequence[str], tokens: Sequence[int], lengths: Sequence[int], ways: Sequence[str], counts: Counts) -> list[Order]:
+    """All orders: first small models at the first number of tokens in every way, then small and large ones at all others,
+    then what takes long to compile, then further lengths."""
 
-    def __init__(self, shape: str, tokens: int, device: torch.device) -> None:
-        backbone = AutoModel.from_config(SHAPES[shape]()).to(device)
-        head = nn.Linear(backbone.config.hidden_size, 2).to(device)
-        tokenizer: Any = SimpleNamespace(pad_token_id=0)
-        self.model = TaskModel(backbone, head, "mean", tokenizer, {})
-        self.model.set_base_dropout(False)
-        self.shape, self.device = find_shape(backbone), device
-        rows, precision = max(1, tokens // LENGTH), find_precision("auto", device)
-        self.recipe = Recipe("", "mean", "", "", LENGTH, LENGTH, device.type, precision, rows, 10_000, 0.06, 0.01, 1.0, False)
-        self.configuration = Configuration((Component("lora", 8, tuple(range(self.shape.layers)), ("q", "v"), {"alpha": 8}),), 1e-3)
-        ids = torch.randint(5, 1000, (rows, LENGTH), device=device)
-        self.batch: Batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids[:, 0] % 2}
-        self.task: Any = SimpleNamespace(loss=lambda model, batch: F.cross_entropy(model(batch).float(), batch["labels"]))
+    def stage(order: Order) -> int:
+        if order.length != lengths[0]:
+            return 4
+        if order.shape not in LARGE and order.tokens == tokens[0]:
+            return 0
+        return 3 if order.way in COMPILED else 2 if order.shape in LARGE else 1
 
-    def trial(self) -> TaskModel:
-        model = view_of(self.model)
-        model.backbone = adapt(model.backbone, self.configuration, self.shape, task_type="FEATURE_EXTRACTION").to(self.device)
-        model.open_head()
-        return model.train()
-
-    def alone(self, mode: str | None) -> Callable[[], object]:
-        """A step of one trial. mode: of torch.compile, None without it."""
-        model = self.trial()
-        parameters = [p for p in model.parameters() if p.requires_grad]
-        optimizer = make_optimizer(parameters, 1e-3, 0.01)
-        run = torch.compile(model, mode=mode) if mode else model
-        return lambda: train_step(lambda: self.task.loss(run, self.batch), optimizer, parameters, self.recipe)
-
-    def packed(self, trials: int, *, same: bool) -> Callable[[], object]:
-        """A step of all. same: whether all see one batch, as trials that run in step do."""
-        pack = Pack(self.model, self.shape, self.task, self.device)
-        for number in range(trials):
-            pack.join(number, self.trial(), self.recipe, self.configuration)
-        batches = {number: self.batch if same else dict(self.batch) for number in range(trials)}
-        return lambda: pack.step(batches)
+    every = (
+        Order(shape, count, length, way, at_once)
+        for length in lengths
+        for count in tokens
+        for shape in shapes
+        for way in WAYS
+        if way in ways
+        for at_once in counts.get(way, (1,))
+    )
+    return sorted((order for order in every if order.shape not in LARGE or fits(order)), key=stage)
 
 
-def steps_per_second(way: str, setting: Setting, trials: int) -> float:
-    if way == "packed":
-        return trials / seconds(setting.packed(trials, same=True), setting.device)
-    return 1 / seconds(setting.alone({"compiled": "default", "graphs": "reduce-overhead"}.get(way)), setting.device)
+def fits(order: Order) -> bool:
+    """Whether a way is measured of a large model."""
+    return order.way in LARGE_WAYS and order.at_once <= MOST_LARGE // (2 if order.way in PROCESSES else 1)
 
 
-def _one_process(shape: str, tokens: int, device: str, ready: Any, queue: Any) -> None:
-    setting = Setting(shape, tokens, torch.device(device))
-    step = setting.alone(None)
-    step()
-    ready.wait()
-    queue.put(seconds(step, setting.device))
+def counts_of(trials: Sequence[int], processes: Sequence[int]) -> Counts:
+    several = [count for count in trials if count > 1]
+    return {"packed": trials, "packed-eager": trials, "packed-apart": trials[-2:], "streams": several} | dict.fromkeys(PROCESSES, processes)
 
 
-def in_processes(shape: str, tokens: int, device: torch.device, count: int) -> float:
-    """Steps per second of `count` processes that share the device."""
-    context = multiprocessing.get_context("spawn")
-    ready, queue = context.Barrier(count), context.Queue()
-    processes = [context.Process(target=_one_process, args=(shape, tokens, str(device), ready, queue)) for _ in range(count)]
-    for process in processes:
-        process.start()
-    found = [queue.get() for _ in processes]
-    for process in processes:
-        process.join()
-    return sum(1 / each for each in found)
+def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The best packed row of each shape, tokens and length against the best without packing."""
+    found = []
+    for key in dict.fromkeys(tuple(row[name] for name in KEY[:3]) for row in rows):
+        mine = [row for row in rows if tuple(row[name] for name in KEY[:3]) == key and not row["problem"]]
+        rate = {id(row): float(row["steps_per_second"]) for row in mine}
+        packs = [row for row in mine if row["way"] in PACKED]
+        others = [row for row in mine if row["way"] not in PACKED]
+        plain = [row for row in others if row["way"] == "sequential"]
+        named: dict[str, Any] = dict(zip(KEY[:3], key, strict=True))
+        best = [max(group, key=lambda row: rate[id(row)], default=None) for group in (packs, others, plain)]
+        for name, row in zip(("packed", "alternative"), best, strict=False):
+            named[name] = f"{row['way']} {row['at_once']}" if row else "not measured"
+            named[f"{name}_steps_per_second"] = rate[id(row)] if row else ""
+        for name, row in zip(("ratio_to_alternative", "ratio_to_sequential"), best[1:], strict=True):
+            named[name] = rate[id(best[0])] / rate[id(row)] if best[0] and row else ""
+        found.append(named)
+    return found
+
+
+def known(device: torch.device) -> list[dict[str, str]]:
+    """Rows that the file has of this device and version of torch."""
+    if not (RESULTS / f"throughput-{device.type}.csv").exists():
+        return []
+    return [row for row in read("throughput", device) if (row["device"], row["torch"]) == (device_name(device), torch.__version__)]
+
+
+@contextmanager
+def processes_of(device: torch.device, span: float, count: int, *, with_mps: bool) -> Iterator[tuple[Process, list[Process], str]]:
+    """One that measures alone, those that measure together, and whether these share the GPU by MPS. All are ready."""
+    with mps(wanted=with_mps and count > 0 and device.type == "cuda") as environ:
+        alone, together = Process(device, span, {}), [Process(device, span, environ or {}) for _ in range(count)]
+        try:
+            for process in (alone, *together):
+                process.start()
+            for process in (alone, *together):
+                process.wait()
+            yield alone, together, "yes" if environ else "none"
+        finally:
+            for process in (alone, *together):
+                process.end(END_SECONDS)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=("cpu", "cuda"))
     parser.add_argument("--shapes", nargs="+", default=["minilm", "mpnet", "llama-1b"], choices=list(SHAPES))
-    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=WAYS)
-    parser.add_argument("--trials", type=int, default=8)
+    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS))
+    parser.add_argument("--tokens", type=int, nargs="+", default=[1024, 256, 4096])
+    parser.add_argument("--lengths", type=int, nargs="+", default=[64])
+    parser.add_argument("--trials", type=int, nargs="+", default=[1, 2, 4, 8, 16], help="at once, packed or on streams")
     parser.add_argument("--processes", type=int, nargs="+", default=[2, 4, 8])
-    parser.add_argument("--tokens", type=int, nargs="+", default=[256, 1024, 4096])
+    parser.add_argument("--seconds", type=float, default=540, help="of the whole")
+    parser.add_argument("--span", type=float, default=0.3, help=f"seconds; each row has {REPEATS} of them")
+    parser.add_argument("--missing", action="store_true", help="keep the rows there are, measure the others")
+    parser.add_argument("--without-mps", action="store_true")
     given = parser.parse_args()
+    end = time.monotonic() + given.seconds
     if given.device == "cuda" and not torch.cuda.is_available():
         print("not measured: no CUDA device")
         return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the processes are ended
     device = torch.device(given.device)
-    rows = []
-    for shape in given.shapes:
-        for tokens in given.tokens:
-            about = {"shape": shape, "tokens": tokens, "length": LENGTH, "repeats": REPEATS}
-            for way in (way for way in given.ways if way != "processes"):
-                trials = given.trials if way == "packed" else 1
-                rows.append(
-                    {
-                        **about,
-                        "way": way,
-                        "at_once": trials,
-                        "steps_per_second": steps_per_second(way, Setting(shape, tokens, device), trials),
-                    }
-                )
-            for count in given.processes if "processes" in given.ways else ():
-                rows.append({**about, "way": "processes", "at_once": count, "steps_per_second": in_processes(shape, tokens, device, count)})
-    write("throughput", rows, device)
+    there = known(device) if given.missing else []
+    path = RESULTS / f"throughput-{device.type}.csv"
+    if not there:
+        path.unlink(missing_ok=True)
+    had = {tuple(row[name] for name in KEY) for row in there}
+    orders = plan(given.shapes, given.tokens, given.lengths, given.ways, counts_of(given.trials, given.processes))
+    orders = [order for order in orders if tuple(str(getattr(order, name)) for name in KEY) not in had]
+    most = max((order.at_once for order in orders if order.way in PROCESSES), default=0)
+    with processes_of(device, given.span, most, with_mps=not given.without_mps) as (alone, together, shared):
+        left_out = measure(orders, alone, together, shared, end, device)
+    if left_out:
+        print(f"left out after {given.seconds:.0f} s: " + ", ".join(" ".join(str(getattr(o, name)) for name in KEY) for o in left_out))
+    if path.exists() and (rows := known(device)):
+        write("throughput-summary", summary(rows), device)
+
+
+def measure(orders: Sequence[Order], alone: Process, together: Sequence[Process], shared: str, end: float, device: Any) -> list[Order]:
+    """Write a row for each order; those for which no time was left."""
+    for number, order in enumerate(orders):
+        several, now = order.way in PROCESSES, time.monotonic()
+        if now > end - LEAST_SECONDS:
+            return list(orders[number:])
+        try:
+            found = ask(together[: order.at_once] if several else [alone], order, min(end, now + WAY_SECONDS))
+        except OutOfTime:
+            if time.monotonic() >= end:
+                return list(orders[number:])
+            found = {"problem": f"took more than {WAY_SECONDS:.0f} s"}
+        row = {name: getattr(order, name) for name in KEY}
+        row |= {name: found.get(name, "") for name in ("steps_per_second", "spread", "peak_memory_bytes", "warm_seconds")}
+        add("throughput", [{**row, "repeats": REPEATS, "mps": shared if several else "", "problem": found.get("problem", "")}], device)
+    return []
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The coordinator of a search: proposes, submits, decides at rungs, and writes the ledger.
 
-    while the budget lasts:  propose -> ledger.add -> executor.submit
+    while the budget lasts:  propose -> ledger.add -> executor.submit     (the next proposal is made while trials run)
                              rung    -> ledger.observe -> go on or stop
                              ended   -> ledger.end -> view, progress
     then: replicates of the picks, report, clean-up
@@ -15,7 +15,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from types import FrameType
 from typing import Any, Protocol
 
 from autopeft import front, promotion, recorded, report, storage, study_folder
+from autopeft.ahead import Ahead, Proposal
 from autopeft.baselines import REFERENCE
 from autopeft.budget import Budget
 from autopeft.checks import require_study
@@ -181,6 +182,8 @@ class _Coordinator:
         }
         earlier = Earlier.from_json(environment.get("earlier"))
         self.proposals = Proposals(spec, space, known, self.limits, environment["initial"], environment["baseline_trials"], earlier)
+        self.ahead = Ahead(ledger, self._propose)
+        self.just_started: set[int] = set()
         executor.silence_seconds = max(FEWEST_SILENT_SECONDS, 100 * environment["seconds_per_step"], 20 * environment["evaluation_seconds"])
 
     def run(self) -> StudyRecord:
@@ -191,6 +194,7 @@ class _Coordinator:
                 self._search()
                 self._replicate()
         finally:
+            self.ahead.close()
             self._save_environment()
         self._finish()
         if self.interrupted:
@@ -210,16 +214,27 @@ class _Coordinator:
             trial = waiting.pop(0) if waiting else self._enter_next()
             return (trial, self.spec.seeds.search) if trial else None
 
-        self._work_off(next_run, self._ended)
+        def ended(event: Ended) -> None:
+            self.ahead.settle()  # before anything more is known than when it was begun
+            self._ended(event)
 
-    def _work_off(self, next_run: Callable[[], tuple[Trial, int] | None], ended: Callable[[Ended], None]) -> None:
+        self._work_off(next_run, ended, self._look_ahead)
+
+    def _work_off(
+        self,
+        next_run: Callable[[], tuple[Trial, int] | None],
+        ended: Callable[[Ended], None],
+        busy: Callable[[], None] = lambda: None,
+    ) -> None:
         """Submit (trial, seed) after (trial, seed) until there is no next one, and see to what comes back.
 
-        ended: called with what has ended, at the end of the time budget with what still runs.
+        ended: called with what has ended, at the end of the time budget with what still runs. busy: called when all devices have work.
         """
         while True:
             while self.executor.free and not self.interrupted and (run := next_run()):
                 self._submit(*run)
+            if self.just_started and not self.executor.free:
+                busy()
             if not self.executor.running:
                 return
             if self.interrupted and not self.told_of_interrupt:
@@ -247,13 +262,13 @@ class _Coordinator:
                 self.ledger.go_on(thawed.number)  # it is trained anew, to the same numbers
                 return self.ledger.trials()[thawed.number]
             try:
-                configuration, origin, label = self.proposals.next(trials)
+                new = self.ahead.take(trials)
             except SpaceExhausted as why:
                 self.progress.say(str(why))
                 return None
-            computed = {name: o.predict(configuration, self.space.shape, self.memory) for name, o in predicted().items()}
-            number = self.ledger.add(configuration, origin, label, computed, datetime.now(UTC).isoformat(timespec="seconds"))
-            problem = self.limits.problem(computed["trainable_parameters"], computed["peak_memory_bytes"])
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            number = self.ledger.add(new.configuration, new.origin, new.label, new.computed, now)
+            problem = self.limits.problem(new.computed["trainable_parameters"], new.computed["peak_memory_bytes"])
             if not problem:
                 trials = self.ledger.trials()
                 self.view.update(trials)
@@ -261,11 +276,25 @@ class _Coordinator:
             self._ended(Ended(number, TrialState.INFEASIBLE, problem, 0.0))
         return None
 
+    def _propose(self, trials: Sequence[Trial]) -> Proposal:
+        configuration, origin, label = self.proposals.next(trials)
+        computed = {name: o.predict(configuration, self.space.shape, self.memory) for name, o in predicted().items()}
+        return Proposal(configuration, origin, label, computed)
+
+    def _look_ahead(self) -> None:
+        """Let the next proposal be made from what is known now; of trials that have just started nothing is, also where
+        they run again."""
+        trials = self.ledger.trials()
+        if not self.interrupted and self.spending.allows_another(begun(trials), len(self.executor.running)):
+            self.ahead.begin([replace(t, observations=()) if t.number in self.just_started else t for t in trials])
+        self.just_started.clear()
+
     def _submit(self, trial: Trial, seed: int) -> None:
         replicate = seed != self.spec.seeds.search
         rungs = self.rungs[-1:] if replicate else self.rungs
         save_to = None if replicate else str(self._adapter_folder(trial.number))
         self.executor.submit(TrialSpec(trial.number, trial.configuration, seed, rungs, save_to))
+        self.just_started.add(trial.number)
         self.progress.started(trial, from_ledger(self.ledger, self.study))
 
     def _at_rung(self, number: int, observation: Observation) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 
 from autopeft.baselines import baselines
 from autopeft.budget import Budget
@@ -41,12 +42,18 @@ class Proposals:
     ) -> None:
         self._spec, self._space, self._known, self._limits = spec, space, known, limits
         self._baselines = baselines(space.shape, rates, space.quantisations[0]) if spec.baselines else []
-        self._earlier, transfer = earlier, spec.sampler == "transfer"
-        allowed = within(limits, computed(known, space))
-        first = [c for c in earlier.candidates if allowed(c)]
-        first = first if transfer else evenly(first, initial // 2)
-        points = [] if transfer else initial_design(space, initial - len(first), spec.seeds.search, known, limits)
-        self._initial = first + [space.configuration(values) for values in points]
+        self._earlier, self._count = earlier, initial
+
+    @cached_property
+    def _initial(self) -> list[Configuration]:
+        """The stratified start, made when the known defaults are running: it fits the model of memory, which takes seconds."""
+        allowed = within(self._limits, computed(self._known, self._space))
+        first = [c for c in self._earlier.candidates if allowed(c)]
+        if self._spec.sampler == "transfer":
+            return first
+        first = evenly(first, self._count // 2)
+        points = initial_design(self._space, self._count - len(first), self._spec.seeds.search, self._known, self._limits)
+        return first + [self._space.configuration(values) for values in points]
 
     def next(self, trials: Sequence[Trial]) -> tuple[Configuration, Origin, str]:
         """(configuration, origin, label) of the next trial; raises SpaceExhausted where none is left."""

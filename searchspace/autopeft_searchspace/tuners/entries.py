@@ -1,4 +1,4 @@
-"""Entries: trained changes of a module's weight itself, of some of its entries or of all."""
+"""Entries: trained changes of a module's weight itself, of some of its entries or columns or of all."""
 
 from __future__ import annotations
 
@@ -41,6 +41,25 @@ class SparsePart(Part):
         own = x.to(self.entries.dtype)
         dense = self.entries.new_zeros(self.shape[0] * self.shape[1]).index_put((self.places,), self.entries).view(self.shape)
         return h + (self.scaling * self.up(self.down(own)) + F.linear(own, dense)).to(h.dtype)
+
+
+class ColumnsPart(Part):
+    """h + D x_C for the output h of a module, x_C its inputs in `size` places; D [d_out, size] zero at the start.
+
+    chosen: the places C, ascending, drawn at random. Of x the backward pass needs x_C alone, whose copy it keeps.
+    """
+
+    mergeable = True
+    chosen: Tensor
+
+    def __init__(self, d_in: int, size: int, d_out: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(d_out, size))
+        self.register_buffer("chosen", torch.randperm(d_in)[:size].sort().values)
+
+    def forward(self, call: Call, x: Tensor) -> Tensor:
+        h: Tensor = call(x)
+        return h + F.linear(x.index_select(-1, self.chosen).to(self.weight.dtype), self.weight).to(h.dtype)
 
 
 class DeltaPart(Part):

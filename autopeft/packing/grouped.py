@@ -16,10 +16,12 @@ from peft.tuners.shira import Linear as ShiraLinear
 from torch import Tensor, nn
 
 from autopeft_kernels.bottleneck import bottleneck
+from autopeft_kernels.columns import columns
 from autopeft_kernels.low_rank import low_rank
 from autopeft_kernels.sparse import Places, sparse
 from autopeft_searchspace.tuners.composition import ComposedLayer
-from autopeft_searchspace.tuners.parts import Bottleneck, SerialPart
+from autopeft_searchspace.tuners.entries import ColumnsPart, SparsePart
+from autopeft_searchspace.tuners.parts import Bottleneck, Part, SerialPart
 
 Update = Callable[[Tensor, Tensor, tuple[int, ...]], Tensor]
 """(output of the shared module [rows, N], its input [rows, K], bounds of the trials' rows) -> output with all updates."""
@@ -38,6 +40,12 @@ def _only_adapter(layer: Any) -> str | None:
     """Name of the one adapter of a peft layer that is switched on and not merged."""
     names = layer.active_adapters
     return names[0] if len(names) == 1 and not layer.disable_adapters and not layer.merged else None
+
+
+def _only_part(layer: Any, kind: type[Part]) -> Any | None:
+    """The one part of a composition on a module, where it is of this very kind, switched on and not merged."""
+    parts = layer.active_parts() if isinstance(layer, ComposedLayer) and not layer.disable_adapters and not layer.merged else []
+    return parts[0] if len(parts) == 1 and type(parts[0]) is kind else None
 
 
 class LowRank:
@@ -63,8 +71,8 @@ class Serial:
         self.activation, self.module = activation, module
 
     def read(self, layer: Any) -> tuple[nn.Linear, nn.Linear] | None:
-        parts = layer.active_parts() if isinstance(layer, ComposedLayer) and not layer.disable_adapters and not layer.merged else []
-        inner = parts[0].bottleneck if len(parts) == 1 and type(parts[0]) is SerialPart else None
+        part = _only_part(layer, SerialPart)
+        inner = part.bottleneck if part is not None else None
         plain = isinstance(inner, Bottleneck) and inner.norm is None and type(inner.activation) is self.module
         return (inner.down, inner.up) if inner is not None and plain and type(inner.down) is type(inner.up) is nn.Linear else None
 
@@ -110,4 +118,34 @@ class Sparse:
         return lambda out, x, bounds: sparse(out, x.to(out.dtype), values, places, bounds)
 
 
-KINDS: tuple[Kind, ...] = (LowRank(), Scaled(), Sparse(), Serial("relu", nn.ReLU), Serial("silu", nn.SiLU), Serial("tanh", nn.Tanh))
+class LowRankAndSparse:
+    """RoSA alone on a module: its low-rank update, then its entries."""
+
+    def read(self, layer: Any) -> tuple[tuple[Tensor, Tensor, float], tuple[Tensor, Places]] | None:
+        part = _only_part(layer, SparsePart)
+        if part is None:
+            return None
+        d_out, d_in = part.shape
+        places = Places.of(part.places // d_in, part.places % d_in, d_out, d_in)
+        return (part.down.weight, part.up.weight, part.scaling), (part.entries, places)
+
+    def update(self, found: Sequence[Any]) -> Update:
+        pairs, entries = zip(*found, strict=True)
+        first, second = LowRank().update(pairs), Sparse().update(entries)
+        return lambda out, x, bounds: second(first(out, x, bounds), x, bounds)
+
+
+class Columns:
+    """PaCA alone on a module: what its columns changed by, and which they are."""
+
+    def read(self, layer: Any) -> tuple[Tensor, Tensor] | None:
+        part = _only_part(layer, ColumnsPart)
+        return None if part is None else (part.weight, part.chosen)
+
+    def update(self, found: Sequence[Any]) -> Update:
+        weights, chosen = zip(*found, strict=True)
+        return lambda out, x, bounds: columns(out, x.to(out.dtype), weights, chosen, bounds)
+
+
+BOTTLENECKS = Serial("relu", nn.ReLU), Serial("silu", nn.SiLU), Serial("tanh", nn.Tanh)
+KINDS: tuple[Kind, ...] = (LowRank(), Scaled(), Sparse(), LowRankAndSparse(), Columns(), *BOTTLENECKS)

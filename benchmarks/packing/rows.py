@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import csv
+import platform
 import time
 from collections.abc import Callable, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from autopeft.device import environment
+from autopeft.device import RECORDED_PACKAGES, device_name
 
 RESULTS = Path(__file__).parents[1] / "results"
 REPEATS = 5
@@ -24,8 +26,7 @@ def write(name: str, rows: Sequence[dict[str, Any]], device: torch.device) -> No
 
 def add(name: str, rows: Sequence[dict[str, Any]], device: torch.device) -> None:
     """Rows at the end of results/<name>-<device>.csv, and in words."""
-    machine = environment(device)
-    where = {"device": machine["device_name"], "python": machine["python"], **machine["versions"]}
+    where = {"device": device_name(device), "python": platform.python_version(), **{name: version(name) for name in RECORDED_PACKAGES}}
     path = _path(name, device)
     path.parent.mkdir(exist_ok=True)
     first = not path.exists()
@@ -37,6 +38,13 @@ def add(name: str, rows: Sequence[dict[str, Any]], device: torch.device) -> None
     for row in rows:
         print("  ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in row.items()))
     print(f"{len(rows)} rows -> {path}")
+
+
+def version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:  # it is on the path, or nothing that was measured needs it
+        return "not installed"
 
 
 def read(name: str, device: torch.device) -> list[dict[str, str]]:

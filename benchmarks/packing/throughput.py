@@ -29,7 +29,7 @@ from typing import Any
 
 import torch
 from processes import Order, OutOfTime, Process, ask, mps
-from rows import REPEATS, RESULTS, add, read, write
+from rows import REPEATS, RESULTS, add, read, version, write
 from ways import COMPILED, PACKED, PROCESSES, SHAPES, WAYS
 
 from autopeft.device import device_name
@@ -102,7 +102,7 @@ def known(device: torch.device) -> list[dict[str, str]]:
     """Rows that the file has of this device and version of torch."""
     if not (RESULTS / f"throughput-{device.type}.csv").exists():
         return []
-    return [row for row in read("throughput", device) if (row["device"], row["torch"]) == (device_name(device), torch.__version__)]
+    return [row for row in read("throughput", device) if (row["device"], row["torch"]) == (device_name(device), version("torch"))]
 
 
 @contextmanager

@@ -54,17 +54,17 @@ PARTS: dict[str, Part] = {
     "throughput": Part(THROUGHPUT, 560, THROUGHPUT_TABLES),
     "end-to-end": Part(
         (
-            *(PYTHON, "benchmarks/packing/end_to_end.py", STUDY, "--ways", "trainer", "batches", "workers", "packed"),
-            *("--configurations", "16", "--steps", "150"),
+            *(PYTHON, "benchmarks/packing/end_to_end.py", STUDY, "--device", "cuda", "--ways", "trainer", "packed", "four", "workers"),
+            *("--configurations", "16", "--turn", "16", "--steps", "150"),
         ),
         270,
         ("end-to-end-cuda",),
     ),
     "pack-memory": Part((PYTHON, "benchmarks/packing/memory.py", STUDY, "--device", "cuda"), 120, ("pack-memory-cuda",)),
-    "memory": Part((PYTHON, "benchmarks/memory.py", "--device", "cuda"), 150, ("memory-minilm-cuda",)),
+    "memory": Part((PYTHON, "benchmarks/memory.py", "--device", "cuda", "--runs", "40"), 150, ("memory-minilm-cuda",)),
     "throughput-missing": Part((*THROUGHPUT, "--missing"), 560, THROUGHPUT_TABLES),
     "time-to-front": Part(
-        (PYTHON, "benchmarks/packing/time_to_front.py", STUDY, "--steps", "188", "--seeds", "0", "--seconds", "240"),
+        (PYTHON, "benchmarks/packing/time_to_front.py", STUDY, "--device", "cuda", "--steps", "188", "--seeds", "0", "--seconds", "240"),
         580,
         ("time-to-front-cuda",),
     ),

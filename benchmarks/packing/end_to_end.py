@@ -1,6 +1,6 @@
 """The same configurations by transformers.Trainer and peft one after another, and by our executors, part by part.
 
-    python benchmarks/packing/end_to_end.py SPEC [--configurations 24] [--steps 60] [--ways ...] [--threads 2]
+    python benchmarks/packing/end_to_end.py SPEC [--configurations 24] [--steps 60] [--ways ...] [--threads 2] [--device cuda]
 
 SPEC: a study of classification; its model, data, recipe and device are used. Configurations are drawn from its space with
 seed 0. Each way below adds one thing to the one above it, but for `packed`, which stands beside `workers`:
@@ -10,7 +10,8 @@ seed 0. Each way below adds one thing to the one above it, but for `packed`, whi
     attention   the same with the attention that `device.find_attention` chooses
     warm        our worker, one with all threads: the model stays loaded, evaluation takes batches of one length
     sharing     the same, sharing what the layers below the first adapted one compute
-    workers     as `autopeft search` does it: as many workers as there are cores, one thread each
+    workers     as `autopeft search` does it: as many workers as there are cores, one thread each; on a GPU one
+    four        four workers, which share the device
     packed      one worker that trains several trials in one model
 
 Every way lives in a process of its own, whose start (imports, model, data, workers) is timed by itself. The ways take turns, a
@@ -45,7 +46,6 @@ from autopeft.trial import Measurement, TrialSpec
 from autopeft_searchspace.configuration import Configuration
 from autopeft_searchspace.settings import build_space
 
-AT_A_TURN = 8
 Run = Callable[[Sequence[Configuration]], list[dict[str, Measurement] | None]]
 """Quality by split of each configuration; None of one that did not end well."""
 
@@ -94,6 +94,7 @@ WAYS: dict[str, Callable[..., Any]] = {
     "warm": partial(by_executor, workers=1, share_frozen_layers=False),
     "sharing": partial(by_executor, workers=1),
     "workers": by_executor,
+    "four": partial(by_executor, workers=4),
     "packed": partial(by_executor, executor={"name": "packed"}),
 }
 
@@ -108,7 +109,7 @@ def serve(way: str, spec: StudySpec, folder: Path, steps: int, threads: int, par
 
 
 class Way:
-    """A way of running trials, in its process."""
+    """A way of running trials, in its process. Raises EOFError where that ended."""
 
     def __init__(self, name: str, *given: Any) -> None:
         context = multiprocessing.get_context("spawn")
@@ -116,6 +117,7 @@ class Way:
         start = time.perf_counter()
         self._process = context.Process(target=serve, args=(name, *given, theirs), daemon=True)
         self._process.start()
+        theirs.close()
         self._end.recv()
         self.start_seconds = time.perf_counter() - start
 
@@ -136,18 +138,31 @@ def main() -> None:
     parser.add_argument("--configurations", type=int, default=24)
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS))
+    parser.add_argument("--device", choices=["cpu", "cuda"], help="by default the study's")
+    parser.add_argument("--turn", type=int, default=8, help="configurations that a way runs before the next one's turn")
+    parser.add_argument("--ways", nargs="+", default=[way for way in WAYS if way != "four"], choices=list(WAYS))
     given = parser.parse_args()
     spec, folder = read_spec(given.spec, environ={})
+    if given.device:
+        spec = StudySpec.model_validate({**spec.model_dump(mode="json"), "device": given.device})
     use_threads(given.threads)
     bench = Workbench(spec, folder, str(find_device(spec.device)))
     configurations = drawn(build_space(spec.space.preset, bench.shape, spec.space.change), given.configurations)
-    ways = [Way(name, spec, folder, given.steps, given.threads) for name in given.ways]
-    rows: list[dict[str, Any]] = []
-    for at in range(0, len(configurations), AT_A_TURN):
-        turn = configurations[at : at + AT_A_TURN]
-        for way in ways:
-            found, seconds = way.run(turn)
+    ways, rows = list[Way](), list[dict[str, Any]]()
+    for name in given.ways:
+        try:
+            ways.append(Way(name, spec, folder, given.steps, given.threads))
+        except EOFError:
+            print(f"{name}: its process ended while it started")
+    for at in range(0, len(configurations), given.turn):
+        turn = configurations[at : at + given.turn]
+        for way in list(ways):
+            try:
+                found, seconds = way.run(turn)
+            except (EOFError, OSError):
+                print(f"{way.name}: its process ended")
+                ways.remove(way)
+                continue
             about = {"way": way.name, "steps": given.steps, "precision": bench.precision}
             about |= {"start_seconds": way.start_seconds, "wall_seconds": seconds / len(turn)}
             of_turn = [

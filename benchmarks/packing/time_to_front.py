@@ -168,11 +168,14 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=540)
     parser.add_argument("--steps", type=int, default=75)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", choices=["cpu", "cuda"], help="by default the study's")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--sides", nargs="+", default=["tpe", "search"], choices=["tpe", "search"])
     parser.add_argument("--table", action="store_true")
     given = parser.parse_args()
     spec, folder = read_spec(given.spec, environ={})
+    if given.device:
+        spec = StudySpec.model_validate({**spec.model_dump(mode="json"), "device": given.device})
     device = find_device(spec.device)
     if not given.table:
         context = multiprocessing.get_context("spawn")

@@ -27,7 +27,7 @@ from ways import COMPILED, PACKED, PROCESSES, WAYS, NeedsCuda, Setting, without_
 
 WARM = 10
 """Steps before the measured ones."""
-START_SECONDS, MPS_SECONDS = 120.0, 60.0
+START_SECONDS, MPS_SECONDS = 180.0, 60.0
 Answer = dict[str, Any]
 
 
@@ -64,11 +64,12 @@ class Process:
             theirs.close()
             self._ready = False
 
-    def wait(self) -> None:
+    def wait(self, until: float) -> None:
         """Until it is ready."""
         self.start()
         if not self._ready:
-            self.receive(time.monotonic() + START_SECONDS)
+            if problem := self.receive(until).get("problem"):
+                raise SystemExit(f"nothing can be measured: {problem}")
             self._ready = True
 
     def send(self, what: Any) -> None:
@@ -106,7 +107,7 @@ def ask(processes: Sequence[Process], order: Order, until: float) -> Answer:
         for process in processes:
             process.start()
         for process in processes:
-            process.wait()
+            process.wait(until)
             process.send(order)
         warm = [process.receive(until) for process in processes]
         problem = next((answer for answer in warm if "problem" in answer), None)
@@ -114,10 +115,12 @@ def ask(processes: Sequence[Process], order: Order, until: float) -> Answer:
             if "problem" not in answer:
                 process.send(problem is None)
         found = [] if problem else [process.receive(until) for process in processes]
-    except (OutOfTime, OSError):
+    except (OutOfTime, OSError) as error:
         for process in processes:
             process.end()
-        raise OutOfTime from None
+        if isinstance(error, OutOfTime):
+            raise
+        return {"problem": f"a process ended: {error}"}
     problem = problem or next((answer for answer in found if "problem" in answer), None)
     if problem:
         if problem.get("spoilt", True):
@@ -132,6 +135,7 @@ def ask(processes: Sequence[Process], order: Order, until: float) -> Answer:
         "spread": (totals[-1] - totals[0]) / median,
         "peak_memory_bytes": sum(answer["peak"] for answer in found) if found[0]["peak"] else "",
         "warm_seconds": max(answer["warm_seconds"] for answer in warm),
+        "recorded": found[0]["recorded"],
     }
 
 
@@ -167,7 +171,7 @@ def measure(order: Order, setting: Setting, span: float, parent: Any) -> None:
         if parent.recv():
             found = rates(step, setting.device, span)
             peak = torch.cuda.max_memory_allocated(setting.device) if setting.device.type == "cuda" else None
-            parent.send({"rates": found, "peak": peak})
+            parent.send({"rates": found, "peak": peak, "recorded": getattr(step, "recorded", "")})
     if order.way in COMPILED:
         torch.compiler.reset()
 

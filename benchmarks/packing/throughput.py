@@ -12,6 +12,7 @@ error in the row. After --seconds the rest is left out; --missing measures what 
     steps_per_second   of all trials together; median of `repeats` spans of time. spread: highest less lowest, by the median
     peak_memory_bytes  that the allocator had handed out, base model included; of several processes the sum, without their contexts
     warm_seconds       of building and the first steps: compiling and capturing
+    recorded           whether a pack's steps were replays of a CUDA graph
     mps                whether processes share the GPU through NVIDIA's Multi-Process Service (`processes.mps`)
 
 Writes ../results/throughput-<device>.csv, and ../results/throughput-summary-<device>.csv: best packed against the best alternative.
@@ -28,7 +29,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from processes import Order, OutOfTime, Process, ask, mps
+from processes import START_SECONDS, Order, OutOfTime, Process, ask, mps
 from rows import REPEATS, RESULTS, add, read, version, write
 from ways import COMPILED, PACKED, PROCESSES, SHAPES, WAYS
 
@@ -114,7 +115,7 @@ def processes_of(device: torch.device, span: float, count: int, *, with_mps: boo
             for process in (alone, *together):
                 process.start()
             for process in (alone, *together):
-                process.wait()
+                process.wait(time.monotonic() + START_SECONDS)
             yield alone, together, "yes" if environ else "none"
         finally:
             for process in (alone, *together):
@@ -170,7 +171,7 @@ def measure(orders: Sequence[Order], alone: Process, together: Sequence[Process]
                 return list(orders[number:])
             found = {"problem": f"took more than {WAY_SECONDS:.0f} s"}
         row = {name: getattr(order, name) for name in KEY}
-        row |= {name: found.get(name, "") for name in ("steps_per_second", "spread", "peak_memory_bytes", "warm_seconds")}
+        row |= {name: found.get(name, "") for name in ("steps_per_second", "spread", "peak_memory_bytes", "warm_seconds", "recorded")}
         add("throughput", [{**row, "repeats": REPEATS, "mps": shared if several else "", "problem": found.get("problem", "")}], device)
     return []
 

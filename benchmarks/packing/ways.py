@@ -222,30 +222,38 @@ def streams(setting: Setting, trials: int) -> Callable[[], object]:
     return step
 
 
-def packed(setting: Setting, trials: int, *, same: bool = True, graphs: bool = True) -> Callable[[], object]:
-    """same: whether all see one batch, as trials that run in step do."""
-    known = "graphs" in inspect.signature(Pack).parameters
-    options: dict[str, Any] = {} if graphs or not known else {"graphs": False}
-    pack = Pack(setting.model, setting.shape, setting.task, setting.device, **options)
-    for number in range(trials):
-        pack.join(number, setting.trial(), setting.recipe, setting.configuration)
-    batches = {number: setting.batch if same else setting.draw() for number in range(trials)}
+class PackedStep:
+    """A step of a pack. same: whether all trials see one batch, as trials that run in step do."""
 
-    def step() -> list[float]:
-        outcomes = list(pack.step(batches).values())
-        if wrong := next((outcome for outcome in outcomes if isinstance(outcome, Exception)), None):
-            raise wrong
-        return [outcome for outcome in outcomes if isinstance(outcome, float)]
+    def __init__(self, setting: Setting, trials: int, *, same: bool, graphs: bool) -> None:
+        known = "graphs" in inspect.signature(Pack).parameters
+        options: dict[str, Any] = {} if graphs or not known else {"graphs": False}
+        self._pack = Pack(setting.model, setting.shape, setting.task, setting.device, **options)
+        for number in range(trials):
+            self._pack.join(number, setting.trial(), setting.recipe, setting.configuration)
+        self._batches = {number: setting.batch if same else setting.draw() for number in range(trials)}
 
-    return step
+    def __call__(self) -> None:
+        for outcome in self._pack.step(self._batches).values():
+            if isinstance(outcome, Exception):
+                raise outcome
+
+    @property
+    def recorded(self) -> bool:
+        """Whether it is by now the replay of a CUDA graph."""
+        return len(getattr(self._pack, "_graphs", ())) > 0
+
+
+def packed(setting: Setting, trials: int) -> Callable[[], object]:
+    return PackedStep(setting, trials, same=True, graphs=True)
 
 
 def packed_eager(setting: Setting, trials: int) -> Callable[[], object]:
-    return packed(setting, trials, graphs=False)
+    return PackedStep(setting, trials, same=True, graphs=False)
 
 
 def packed_apart(setting: Setting, trials: int) -> Callable[[], object]:
-    return packed(setting, trials, same=False)
+    return PackedStep(setting, trials, same=False, graphs=True)
 
 
 def require_cuda(setting: Setting) -> None:

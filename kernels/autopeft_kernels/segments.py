@@ -1,4 +1,8 @@
-"""Tables that tell a kernel which rows it works on."""
+"""Tables that tell a kernel which rows it works on and where weights stand.
+
+Tables are made once and kept, since the same ones recur at every step: making one copies from the host, which a CUDA
+graph cannot take up. After one call with the same bounds and weights an operation makes none.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,8 @@ from torch import Tensor
 
 Bounds = Sequence[int]
 """G + 1 row numbers: trial g owns rows bounds[g] to bounds[g + 1]."""
+KEPT = 16384
+"""Tables kept of each sort, far more than a model has adapted modules: a CUDA graph reads them where they stand."""
 
 
 def check_bounds(bounds: Bounds, rows: int, trials: int) -> None:
@@ -24,20 +30,36 @@ def spans(bounds: Bounds) -> list[tuple[int, int]]:
     return list(pairwise(bounds))
 
 
+def longest(bounds: Bounds) -> int:
+    """Rows of the trial that has most."""
+    return max((end - start for start, end in spans(bounds)), default=0)
+
+
 def tile_table(bounds: Bounds, block: int, device: torch.device) -> Tensor:
     """[tiles, 3] int32: trial, first row and end of each tile of at most `block` rows of one trial."""
     return _tile_table(tuple(bounds), block, device)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=KEPT)
 def _tile_table(bounds: tuple[int, ...], block: int, device: torch.device) -> Tensor:
     rows = [(g, at, min(at + block, end)) for g, (start, end) in enumerate(spans(bounds)) for at in range(start, end, block)]
     return torch.tensor(rows, dtype=torch.int32).reshape(-1, 3).to(device)
 
 
-@lru_cache(maxsize=256)
+def owners(bounds: Bounds, device: torch.device) -> Tensor:
+    """[M] int64: the trial of each row."""
+    return _owners(tuple(bounds), device)
+
+
+@lru_cache(maxsize=KEPT)
+def _owners(bounds: tuple[int, ...], device: torch.device) -> Tensor:
+    lengths = torch.tensor([end - start for start, end in spans(bounds)])
+    return torch.repeat_interleave(torch.arange(len(bounds) - 1), lengths).to(device)
+
+
+@lru_cache(maxsize=KEPT)
 def numbers(values: tuple[int, ...], device: torch.device) -> Tensor:
-    """int64 tensor of `values`, kept: ranks, addresses and bounds recur at every step."""
+    """int64 tensor of `values`."""
     return torch.tensor(values, dtype=torch.int64, device=device)
 
 
@@ -46,6 +68,14 @@ def addresses(tensors: Sequence[Tensor]) -> Tensor:
     if any(not tensor.is_contiguous() for tensor in tensors):
         raise ValueError("weights of trials must be contiguous")
     return numbers(tuple(tensor.data_ptr() for tensor in tensors), tensors[0].device)
+
+
+def common_step(values: Sequence[int], most: int = 16) -> int:
+    """The largest power of two, of at most `most`, that divides every one of `values`: how many can be read at once."""
+    step = most
+    while any(value % step for value in values):
+        step //= 2
+    return step
 
 
 def power_of_two(number: int, least: int = 16) -> int:

@@ -1,4 +1,4 @@
-"""Two launches: squares summed by block, then norms, clipping and update. Bound: 28 bytes a parameter, and 4 to clear."""
+"""Two launches: squares summed by part, then norms, clipping and update. Bound: 28 bytes a parameter, and 4 to clear."""
 
 from __future__ import annotations
 
@@ -11,54 +11,71 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from autopeft_kernels.segments import numbers, power_of_two, spans
+from autopeft_kernels.segments import KEPT, longest, numbers, owners, power_of_two, spans, tile_table
 
-SUMS = 1024
+PARTS = 1024
+"""Sums of squares of a trial, at most: every block of the second launch adds them up for itself."""
+AT_ONCE = 4
 
 
 @triton.jit
-def _squares(gradients, sums, BLOCK: tl.constexpr):
-    g = tl.load(gradients + tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK))
-    tl.store(sums + tl.program_id(0), tl.sum(g * g, axis=0))
+def _squares(gradients, table, sums, CHUNK: tl.constexpr, AT_ONCE: tl.constexpr, BLOCK: tl.constexpr):
+    """The sum of squares of one part, of at most CHUNK blocks of one trial."""
+    first, end = tl.load(table + 3 * tl.program_id(0) + 1), tl.load(table + 3 * tl.program_id(0) + 2)
+    total = tl.zeros((AT_ONCE, BLOCK), dtype=tl.float32)
+    for at in range(0, CHUNK, AT_ONCE):
+        blocks = first + at + tl.arange(0, AT_ONCE)
+        places = blocks.to(tl.int64)[:, None] * BLOCK + tl.arange(0, BLOCK)[None, :]
+        g = tl.load(gradients + places, mask=(blocks < end)[:, None], other=0.0)
+        total += g * g
+    tl.store(sums + tl.program_id(0), tl.sum(tl.sum(total, axis=1), axis=0))
+
+
+@triton.jit
+def _approached(x):
+    """1 - exp(x) for x < 0 in float32; near zero by its series, where the difference would lose four digits."""
+    series = -x * (1 + x / 2 * (1 + x / 3 * (1 + x / 4 * (1 + x / 5 * (1 + x / 6 * (1 + x / 7 * (1 + x / 8)))))))
+    return tl.where(x > -0.5, series, 1.0 - tl.exp(x))
 
 
 @triton.jit
 def _update(
-    values, gradients, first, second, sums, owners, bounds, decays, rates, decay, clip, steps, norms,
-    MOST: tl.constexpr, B1: tl.constexpr, B2: tl.constexpr, LOG_B1: tl.constexpr, LOG_B2: tl.constexpr, EPSILON: tl.constexpr,
-    BLOCK: tl.constexpr, SUMS: tl.constexpr,
+    values, gradients, first, second, sums, owners, bounds, parts, decays, rates, decay, clip, steps, norms,
+    B1: tl.constexpr, B2: tl.constexpr, LOG_B1: tl.constexpr, LOG_B2: tl.constexpr, EPSILON: tl.constexpr,
+    BLOCK: tl.constexpr, PARTS: tl.constexpr,
 ):  # fmt: skip
     block = tl.program_id(0)
-    trial = tl.load(owners + block)
-    start, end = tl.load(bounds + trial), tl.load(bounds + trial + 1)
-    square = 0.0
-    for at in range(0, MOST, SUMS):  # every block adds its trial's sums in one order: no atomics, no third launch
-        places = start + at + tl.arange(0, SUMS)
-        square += tl.sum(tl.load(sums + places, mask=places < end, other=0.0), axis=0)
-    norm = tl.sqrt(square)
-    tl.store(norms + trial, norm, mask=block == start)
-    step = tl.load(steps + trial).to(tl.float64)  # 1 - 0.999^t loses four digits in float32 at the first steps
     places = block.to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    g = tl.load(gradients + places)
+    g, m = tl.load(gradients + places), tl.load(first + places)  # all that is long to read is asked for at once
+    v, p = tl.load(second + places), tl.load(values + places)
+    trial = tl.load(owners + block)
+    start, end = tl.load(parts + trial), tl.load(parts + trial + 1)
+    part = start + tl.arange(0, PARTS)
+    square = tl.sum(tl.load(sums + part, mask=part < end, other=0.0), axis=0)  # in one order: no atomics, no third launch
+    norm = tl.sqrt(square)
+    tl.store(norms + trial, norm, mask=block == tl.load(bounds + trial))
+    step = tl.load(steps + trial).to(tl.float32)
     tl.store(gradients + places, tl.zeros((BLOCK,), dtype=tl.float32))
     if (step > 0) & (norm < float("inf")):
         rate = tl.load(rates + trial)
         g *= tl.minimum(tl.load(clip + trial) / (norm + 1e-6), 1.0)
-        m = tl.load(first + places)
         m += (1.0 - B1) * (g - m)
-        v = B2 * tl.load(second + places) + (1.0 - B2) * g * g
+        v = B2 * v + (1.0 - B2) * g * g
         shrinks = tl.where(tl.load(decays + block) != 0, rate * tl.load(decay + trial), 0.0)
-        below = tl.sqrt(v) / tl.sqrt(1.0 - tl.exp(step * LOG_B2)).to(tl.float32) + EPSILON
-        p = tl.load(values + places) * (1.0 - shrinks) - rate / (1.0 - tl.exp(step * LOG_B1)).to(tl.float32) * m / below
+        below = tl.sqrt(v) / tl.sqrt(_approached(step * LOG_B2)) + EPSILON
+        p = p * (1.0 - shrinks) - rate / _approached(step * LOG_B1) * m / below
         tl.store(values + places, p)
         tl.store(first + places, m)
         tl.store(second + places, v)
 
 
-@lru_cache(maxsize=64)
-def _owners(bounds: tuple[int, ...], device: torch.device) -> Tensor:
-    """[blocks] int64: the trial of each block."""
-    return numbers(tuple(g for g, (start, end) in enumerate(spans(bounds)) for _ in range(start, end)), device)
+@lru_cache(maxsize=KEPT)
+def _parts(bounds: tuple[int, ...], chunk: int, device: torch.device) -> Tensor:
+    """[G + 1] int64: the first part of each trial."""
+    firsts = [0]
+    for start, end in spans(bounds):
+        firsts.append(firsts[-1] + triton.cdiv(end - start, chunk))
+    return numbers(tuple(firsts), device)
 
 
 def adamw(
@@ -67,15 +84,15 @@ def adamw(
     """In place; returns the norms [G]."""
     device, bounds = flat.values.device, flat.bounds
     blocks = bounds[-1]
-    sums = torch.empty(blocks, dtype=torch.float32, device=device)
     norms = torch.zeros(len(bounds) - 1, dtype=torch.float32, device=device)
-    most = max(end - start for start, end in spans(bounds))
     if blocks:
-        _squares[(blocks,)](flat.gradients, sums, BLOCK=block)
+        chunk = power_of_two(triton.cdiv(longest(bounds), PARTS), 1)
+        table = tile_table(bounds, chunk, device)
+        sums = torch.empty(len(table), dtype=torch.float32, device=device)
+        _squares[(len(table),)](flat.gradients, table, sums, CHUNK=chunk, AT_ONCE=min(AT_ONCE, chunk), BLOCK=block)
         _update[(blocks,)](
-            flat.values, flat.gradients, flat.first, flat.second, sums, _owners(bounds, device), numbers(bounds, device),
-            flat.decays.to(torch.int8), rates, decay, clip, steps, norms,
-            MOST=power_of_two(most, SUMS), B1=betas[0], B2=betas[1], LOG_B1=log(betas[0]), LOG_B2=log(betas[1]), EPSILON=epsilon,
-            BLOCK=block, SUMS=SUMS,
+            flat.values, flat.gradients, flat.first, flat.second, sums, owners(bounds, device), numbers(bounds, device),
+            _parts(bounds, chunk, device), flat.decays.view(torch.int8), rates, decay, clip, steps, norms,
+            B1=betas[0], B2=betas[1], LOG_B1=log(betas[0]), LOG_B2=log(betas[1]), EPSILON=epsilon, BLOCK=block, PARTS=PARTS,
         )  # fmt: skip
     return norms

@@ -35,8 +35,7 @@ class _Bottleneck(torch.autograd.Function):
         ctx.save_for_backward(x, *weights)
         ctx.bounds, ctx.activation, ctx.biased = bounds, activation, biased
         down, up, down_bias, up_bias = _parted(weights, len(bounds) - 1, biased)
-        ones = torch.ones(len(down), dtype=torch.float32, device=x.device)
-        h = shrink(x, down, bounds, ones, biases=down_bias, kind=activation)
+        h = shrink(x, down, bounds, biases=down_bias, kind=activation)
         return expand(h, up, bounds, base, biases=up_bias).to(base.dtype)
 
     @staticmethod
@@ -44,16 +43,15 @@ class _Bottleneck(torch.autograd.Function):
         x, *weights = ctx.saved_tensors
         bounds = ctx.bounds
         down, up, down_bias, up_bias = _parted(weights, len(bounds) - 1, ctx.biased)
-        ones = torch.ones(len(down), dtype=torch.float32, device=x.device)
         given = dy.to(x.dtype).contiguous()
-        before = shrink(x, down, bounds, ones, biases=down_bias)
-        dh = shrink(given, up, bounds, ones, across=True)
+        before = shrink(x, down, bounds, biases=down_bias)
+        dh = shrink(given, up, bounds, across=True)
         hidden, passed = torch.empty_like(before), torch.empty_like(before)
         _through[(triton.cdiv(max(1, before.numel()), BLOCK),)](
             before, dh, hidden, passed, before.numel(), KIND=ctx.activation, BLOCK=BLOCK
         )
-        dx = expand(passed, down, bounds, across=True) if ctx.needs_input_grad[1] else None
         of_down, of_up = outer(passed, x, bounds), outer(hidden, given, bounds)
+        dx = expand(passed, down, bounds, across=True) if ctx.needs_input_grad[1] else None
         gradients = [of_down[g, : w.shape[0]].to(w.dtype) for g, w in enumerate(down)]
         gradients += [of_up[g, : w.shape[1]].T.to(w.dtype) for g, w in enumerate(up)]
         for biases, rows in ((down_bias, passed), (up_bias, given)):

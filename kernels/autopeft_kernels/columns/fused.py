@@ -11,8 +11,10 @@ import triton.language as tl
 from torch import Tensor
 
 from autopeft_kernels.outer import outer
-from autopeft_kernels.projections import BLOCK_M, expand, shrink
+from autopeft_kernels.projections import expand, narrow_width, shrink
 from autopeft_kernels.segments import Bounds, addresses, numbers, power_of_two, tile_table
+
+BLOCK_M = 32
 
 
 @triton.jit
@@ -50,7 +52,7 @@ class _Columns(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, base: Tensor, x: Tensor, bounds: Bounds, chosen: Sequence[Tensor], *weights: Tensor) -> Tensor:
         x = x.contiguous()
-        h = x.new_empty(len(x), max(map(len, chosen)))
+        h = x.new_empty(len(x), narrow_width(list(map(len, chosen))))
         _run(x, h, chosen, bounds, back=False)
         ctx.save_for_backward(h, *weights)
         ctx.bounds, ctx.chosen, ctx.shape = bounds, chosen, x.shape
@@ -62,9 +64,8 @@ class _Columns(torch.autograd.Function):
         given = dy.to(h.dtype).contiguous()
         dx = None
         if ctx.needs_input_grad[1]:
-            ones = torch.ones(len(weights), dtype=torch.float32, device=dy.device)
             dx = h.new_zeros(ctx.shape)
-            _run(dx, shrink(given, weights, ctx.bounds, ones, across=True), ctx.chosen, ctx.bounds, back=True)
+            _run(dx, shrink(given, weights, ctx.bounds, across=True), ctx.chosen, ctx.bounds, back=True)
         found = outer(h, given, ctx.bounds)
         gradients = [found[g, : w.shape[1]].T.to(w.dtype) for g, w in enumerate(weights)]
         return (dy if ctx.needs_input_grad[0] else None, dx, None, None, *gradients)

@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from autopeft_kernels.segments import Bounds, numbers, spans
+from autopeft_kernels.segments import Bounds, owners, spans
 
 ROWS_PER_CHUNK = 1024
 BLOCK_V = 4096
@@ -40,10 +40,9 @@ def _losses(logits, targets, shares, losses, V: tl.constexpr, BLOCK_V: tl.conste
 class _CrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, targets: Tensor, bounds: Bounds) -> Tensor:
-        counts = [max(1, int(c)) for c in torch.stack([(targets[a:b] != -100).sum() for a, b in spans(bounds)]).tolist()]
-        lengths = numbers(tuple(end - start for start, end in spans(bounds)), x.device)
-        owner = torch.repeat_interleave(torch.arange(len(counts), device=x.device), lengths)
-        shares = (1.0 / numbers(tuple(counts), x.device).float())[owner] * (targets != -100)
+        counted, owner = (targets != -100).float(), owners(bounds, x.device)
+        counts = torch.stack([counted[start:end].sum() for start, end in spans(bounds)])
+        shares = counted / counts.clamp(min=1)[owner]
         frozen = weight.to(x.dtype)
         losses, dx = torch.empty(len(x), dtype=torch.float32, device=x.device), torch.empty_like(x)
         for start in range(0, len(x), ROWS_PER_CHUNK):
@@ -56,6 +55,7 @@ class _CrossEntropy(torch.autograd.Function):
                 losses[chunk],
                 V=len(weight),
                 BLOCK_V=min(BLOCK_V, triton.next_power_of_2(len(weight))),
+                num_warps=8,
             )
             dx[chunk] = logits @ frozen
         ctx.save_for_backward(dx, owner)

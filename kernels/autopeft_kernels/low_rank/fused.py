@@ -28,8 +28,9 @@ class _LowRank(torch.autograd.Function):
         a, b = weights[: len(weights) // 2], weights[len(weights) // 2 :]
         given = dy.to(x.dtype).contiguous()
         dh = shrink(given, b, ctx.bounds, scaling, across=True)
+        of_b = outer(h, given, ctx.bounds)  # right after the first read of dy, part of which is still in the cache
         dx = expand(dh, a, ctx.bounds, across=True) if ctx.needs_input_grad[1] else None
-        of_a, of_b = outer(dh, x, ctx.bounds), outer(h, given, ctx.bounds)
+        of_a = outer(dh, x, ctx.bounds)
         da = [of_a[g, : down.shape[0]].to(down.dtype) for g, down in enumerate(a)]
         db = [of_b[g, : up.shape[1]].T.to(up.dtype) for g, up in enumerate(b)]
         return (dy if ctx.needs_input_grad[0] else None, dx, None, None, *da, *db)

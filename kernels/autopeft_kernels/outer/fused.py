@@ -8,9 +8,10 @@ import triton.language as tl
 from torch import Tensor
 
 from autopeft_kernels.dispatch import interpreted
-from autopeft_kernels.segments import Bounds, numbers, power_of_two, spans
+from autopeft_kernels.segments import Bounds, longest, numbers, power_of_two
 
-BLOCK_M, BLOCK_Q = 64, 64
+FEW = 132
+"""Processors of an H100: fewer programs than that get narrower tiles, so that more of them read at once."""
 
 
 @triton.jit
@@ -18,12 +19,12 @@ def _outer(
     u, v, bounds, out, P: tl.constexpr, Q: tl.constexpr, LONGEST: tl.constexpr, UPCAST: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_Q: tl.constexpr,
 ):  # fmt: skip
-    trial = tl.program_id(0)
+    trial = tl.program_id(2)
     start, end = tl.load(bounds + trial), tl.load(bounds + trial + 1)
     p = tl.program_id(1) * BLOCK_P + tl.arange(0, BLOCK_P)
-    q = tl.program_id(2) * BLOCK_Q + tl.arange(0, BLOCK_Q)
+    q = tl.program_id(0) * BLOCK_Q + tl.arange(0, BLOCK_Q)
     total = tl.zeros((BLOCK_P, BLOCK_Q), dtype=tl.float32)
-    for first in range(0, LONGEST, BLOCK_M):  # a constant bound can be pipelined; rows past the end are not read
+    for first in range(0, LONGEST if UPCAST else end - start, BLOCK_M):  # the interpreter takes constant bounds alone
         rows = start + first + tl.arange(0, BLOCK_M)
         inside = rows < end
         left = tl.load(u + rows[None, :] * P + p[:, None], mask=inside[None, :] & (p < P)[:, None], other=0.0)
@@ -31,8 +32,8 @@ def _outer(
         if UPCAST:
             total += tl.dot(left.to(tl.float32), right.to(tl.float32), input_precision="ieee")
         else:
-            total += tl.dot(left, right, input_precision="ieee")
-    places = (trial * P + p[:, None]) * Q + q[None, :]
+            total = tl.dot(left, right, total, input_precision="ieee")
+    places = (trial * P + p[:, None]).to(tl.int64) * Q + q[None, :]
     tl.store(out + places, total, mask=(p < P)[:, None] & (q < Q)[None, :])
 
 
@@ -41,10 +42,13 @@ def outer(u: Tensor, v: Tensor, bounds: Bounds) -> Tensor:
     u, v = u.contiguous(), v.to(u.dtype).contiguous()
     trials, (_, narrow), (_, wide) = len(bounds) - 1, u.shape, v.shape
     out = torch.empty(trials, narrow, wide, dtype=torch.float32, device=u.device)
-    longest = max(end - start for start, end in spans(bounds))
-    block = min(64, power_of_two(narrow))
-    _outer[(trials, triton.cdiv(narrow, block), triton.cdiv(wide, BLOCK_Q))](
-        u, v, numbers(tuple(bounds), u.device), out, P=narrow, Q=wide, LONGEST=power_of_two(longest, BLOCK_M) if longest else 0,
-        UPCAST=interpreted(), BLOCK_M=BLOCK_M, BLOCK_P=block, BLOCK_Q=BLOCK_Q,
+    block_p, whole = min(64, power_of_two(narrow)), u.dtype == torch.float32
+    block_m = 64 if not whole else 32 if block_p < 64 else 16  # without tensor cores registers are short
+    few = trials * triton.cdiv(narrow, block_p) * triton.cdiv(wide, 64) < FEW
+    block_q = 128 if narrow > block_p and not whole else 32 if few else 64
+    _outer[(triton.cdiv(wide, block_q), triton.cdiv(narrow, block_p), trials)](
+        u, v, numbers(tuple(bounds), u.device), out, P=narrow, Q=wide,
+        LONGEST=power_of_two(longest(bounds), block_m) if interpreted() else 0, UPCAST=interpreted(),
+        BLOCK_M=block_m, BLOCK_P=block_p, BLOCK_Q=block_q, num_stages=4 if block_p < 64 else 3,
     )  # fmt: skip
     return out

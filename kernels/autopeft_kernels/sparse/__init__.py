@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from autopeft_kernels.dispatch import takes_kernel
@@ -17,35 +16,16 @@ from autopeft_kernels.sparse import naive
 
 
 @dataclass(frozen=True)
-class Order:
-    """Entries sorted by one index. starts [lines + 1]: the first entry of each line; others [E]: the other index;
-    entry [E]: which entry it is. All int32. longest: entries of the fullest line."""
-
-    starts: Tensor
-    others: Tensor
-    entry: Tensor
-    longest: int
-
-
-@dataclass(frozen=True)
 class Places:
-    """Where the E entries of one trial's S [n, k] stand. rows, columns: [E] int64, distinct pairs."""
+    """Where the E entries of one trial's S [n, k] stand. rows, columns: [E] int64, distinct pairs. flat: [E], row k + column."""
 
     rows: Tensor
     columns: Tensor
-    by_row: Order
-    by_column: Order
+    flat: Tensor
 
     @classmethod
     def of(cls, rows: Tensor, columns: Tensor, n: int, k: int) -> Places:
-        return cls(rows, columns, _sorted(rows, columns, n), _sorted(columns, rows, k))
-
-
-def _sorted(index: Tensor, other: Tensor, lines: int) -> Order:
-    entry = torch.argsort(index, stable=True)
-    counts = torch.bincount(index, minlength=lines)
-    starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-    return Order(starts.int(), other[entry].int(), entry.int(), int(counts.max()))
+        return cls(rows, columns, rows * k + columns)
 
 
 def sparse(base: Tensor, x: Tensor, values: Sequence[Tensor], places: Sequence[Places], bounds: Bounds) -> Tensor:

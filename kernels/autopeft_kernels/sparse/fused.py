@@ -1,4 +1,8 @@
-"""Bound: 2 M (K + 2 N) bytes in bf16. A line of entries is walked entry by entry; a tile's rows of x stay in the cache."""
+"""The few entries are written into dense updates, which tensor cores multiply: gathering x entry by entry takes far longer.
+
+Dense updates [G, N, K] in x's type last for one product and are made again for the backward pass; so does their gradient, in
+float32. Bound: 2 M (K + 2 N) bytes in bf16, or 2 M N K FLOP.
+"""
 
 from __future__ import annotations
 
@@ -10,75 +14,45 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from autopeft_kernels.projections import TYPES
-from autopeft_kernels.segments import Bounds, addresses, numbers, power_of_two, spans, tile_table
+from autopeft_kernels.outer import outer
+from autopeft_kernels.projections import TYPES, expand
+from autopeft_kernels.segments import Bounds, addresses, numbers
 
-BLOCK_M, BLOCK_N, BLOCK_E = 32, 64, 64
-
-
-@triton.jit
-def _product(
-    x, values, starts, others, entries, table, base, out, K: tl.constexpr, N: tl.constexpr, LONGEST: tl.constexpr, BASE: tl.constexpr,
-    WEIGHT: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
-):  # fmt: skip
-    """out[m, n] = base[m, n] + sum over the entries e of line n of x[m, other[e]] value[e]."""
-    trial = tl.load(table + 3 * tl.program_id(0))
-    rows = (tl.load(table + 3 * tl.program_id(0) + 1) + tl.arange(0, BLOCK_M)).to(tl.int64)
-    inside = rows < tl.load(table + 3 * tl.program_id(0) + 2)
-    lines = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
-    start = tl.load(starts + trial).to(tl.pointer_type(tl.int32))
-    first = tl.load(start + lines, mask=lines < N, other=0)
-    end = tl.load(start + lines + 1, mask=lines < N, other=0)
-    other = tl.load(others + trial).to(tl.pointer_type(tl.int32))
-    entry = tl.load(entries + trial).to(tl.pointer_type(tl.int32))
-    value = tl.load(values + trial).to(tl.pointer_type(WEIGHT))
-    total = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
-    for e in range(0, LONGEST):
-        there = first + e < end
-        column = tl.load(other + first + e, mask=there, other=0)
-        number = tl.load(entry + first + e, mask=there, other=0)
-        v = tl.load(value + number, mask=there, other=0.0).to(x.dtype.element_ty).to(tl.float32)
-        given = tl.load(x + rows[:, None] * K + column[None, :], mask=inside[:, None] & there[None, :], other=0.0)
-        total += given.to(tl.float32) * v[None, :]
-    places, there = rows[:, None] * N + lines[None, :], inside[:, None] & (lines < N)[None, :]
-    if BASE:
-        total += tl.load(base + places, mask=there, other=0.0).to(tl.float32)
-    tl.store(out + places, total.to(out.dtype.element_ty), mask=there)
+BLOCK = 1024
 
 
 @triton.jit
-def _sampled(
-    x, dy, rows_of, columns_of, counts, bounds, out, K: tl.constexpr, N: tl.constexpr, E: tl.constexpr, LONGEST: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_E: tl.constexpr,
+def _entries(
+    dense, values, places, counts, found, SIZE: tl.constexpr, MOST, BACK: tl.constexpr, VALUE: tl.constexpr, BLOCK: tl.constexpr
 ):  # fmt: skip
-    """out[g, e] = sum over the rows m of g of dy[m, row[e]] x[m, column[e]]: the product dy^T x where S_g has entries."""
-    trial = tl.program_id(0)
-    start, end = tl.load(bounds + trial), tl.load(bounds + trial + 1)
-    e = tl.program_id(1) * BLOCK_E + tl.arange(0, BLOCK_E)
+    """dense[g, place[e]] = values_g[e]; with BACK found[g, e] = dense[g, place[e]]."""
+    trial = tl.program_id(1)
+    e = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     there = e < tl.load(counts + trial)
-    row = tl.load(tl.load(rows_of + trial).to(tl.pointer_type(tl.int64)) + e, mask=there, other=0)
-    column = tl.load(tl.load(columns_of + trial).to(tl.pointer_type(tl.int64)) + e, mask=there, other=0)
-    total = tl.zeros((BLOCK_E,), dtype=tl.float32)
-    for first in range(0, LONGEST, BLOCK_M):
-        m = start + first + tl.arange(0, BLOCK_M)
-        both = (m < end)[:, None] & there[None, :]
-        left = tl.load(dy + m[:, None] * N + row[None, :], mask=both, other=0.0).to(tl.float32)
-        right = tl.load(x + m[:, None] * K + column[None, :], mask=both, other=0.0).to(tl.float32)
-        total += tl.sum(left * right, axis=0)
-    tl.store(out + trial * E + e, total, mask=e < E)
+    place = tl.load(tl.load(places + trial).to(tl.pointer_type(tl.int64)) + e, mask=there, other=0)
+    mine = dense + trial.to(tl.int64) * SIZE
+    if BACK:
+        tl.store(found + trial * MOST + e, tl.load(mine + place, mask=there, other=0.0), mask=there)
+    else:
+        value = tl.load(tl.load(values + trial).to(tl.pointer_type(VALUE)) + e, mask=there, other=0.0)
+        tl.store(mine + place, value.to(dense.dtype.element_ty), mask=there)
 
 
-def _multiply(x: Tensor, values: Sequence[Tensor], orders: Sequence[Any], bounds: Bounds, wide: int, base: Tensor | None) -> Tensor:
-    out = x.new_empty(len(x), wide)
-    table = tile_table(bounds, BLOCK_M, x.device)
-    if len(table):
-        _product[(len(table), triton.cdiv(wide, BLOCK_N))](
-            x, addresses(values), addresses([o.starts for o in orders]), addresses([o.others for o in orders]),
-            addresses([o.entry for o in orders]), table, x if base is None else base.contiguous(), out,
-            K=x.shape[1], N=wide, LONGEST=max(o.longest for o in orders), BASE=base is not None, WEIGHT=TYPES[values[0].dtype],
-            BLOCK_M=BLOCK_M, BLOCK_N=BLOCK_N,
-        )  # fmt: skip
-    return out
+def _run(dense: Tensor, values: Sequence[Tensor], places: Sequence[Any], found: Tensor | None) -> None:
+    counts = tuple(map(len, values))
+    if not any(counts):
+        return
+    _entries[(triton.cdiv(max(counts), BLOCK), len(counts))](
+        dense, addresses(values), addresses([p.flat for p in places]), numbers(counts, dense.device), dense if found is None else found,
+        dense[0].numel(), max(counts), BACK=found is not None, VALUE=TYPES[values[0].dtype], BLOCK=BLOCK,
+    )  # fmt: skip
+
+
+def _dense(x: Tensor, values: Sequence[Tensor], places: Sequence[Any], wide: int) -> Tensor:
+    """[G, N, K] in the type of x."""
+    dense = x.new_zeros(len(values), wide, x.shape[1])
+    _run(dense, values, places, None)
+    return dense
 
 
 class _Sparse(torch.autograd.Function):
@@ -87,23 +61,17 @@ class _Sparse(torch.autograd.Function):
         x = x.contiguous()
         ctx.save_for_backward(x, *values)
         ctx.bounds, ctx.places = bounds, places
-        return _multiply(x, values, [p.by_row for p in places], bounds, base.shape[1], base).to(base.dtype)
+        return expand(x, _dense(x, values, places, base.shape[1]), bounds, base).to(base.dtype)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> Any:
         x, *values = ctx.saved_tensors
         bounds, places = ctx.bounds, ctx.places
         given = dy.to(x.dtype).contiguous()
-        dx = _multiply(given, values, [p.by_column for p in places], bounds, x.shape[1], None) if ctx.needs_input_grad[1] else None
-        counts = tuple(map(len, values))
-        found = torch.empty(len(values), max(counts), dtype=torch.float32, device=x.device)
-        longest = max(end - start for start, end in spans(bounds))
-        _sampled[(len(values), triton.cdiv(max(counts), BLOCK_E))](
-            x, given, addresses([p.rows for p in places]), addresses([p.columns for p in places]), numbers(counts, x.device),
-            numbers(tuple(bounds), x.device), found, K=x.shape[1], N=dy.shape[1], E=max(counts),
-            LONGEST=power_of_two(longest, BLOCK_M) if longest else 0, BLOCK_M=BLOCK_M, BLOCK_E=BLOCK_E,
-        )  # fmt: skip
-        gradients = [found[g, :count].to(values[g].dtype) for g, count in enumerate(counts)]
+        dx = expand(given, _dense(x, values, places, dy.shape[1]), bounds, across=True) if ctx.needs_input_grad[1] else None
+        found = torch.empty(len(values), max(map(len, values)), dtype=torch.float32, device=x.device)
+        _run(outer(given, x, bounds), values, places, found)
+        gradients = [found[g, : len(entries)].to(entries.dtype) for g, entries in enumerate(values)]
         return (dy if ctx.needs_input_grad[0] else None, dx, None, None, *gradients)
 
 

@@ -37,7 +37,7 @@ def _each(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     return [_each(item, change) for item in value] if isinstance(value, list) else value
 
 
-def _results(run: Callable[..., Tensor], case: Case, inputs: dict[str, Any]) -> list[Tensor]:
+def results(run: Callable[..., Tensor], case: Case, inputs: dict[str, Any]) -> list[Tensor]:
     """Output, and the gradients of a fixed mixture of it."""
     leaves = []
 
@@ -58,7 +58,7 @@ def difference(run: Callable[..., Tensor], case: Case, dtype: torch.dtype, devic
     inputs = dict(case.inputs(dtype, torch.Generator().manual_seed(zlib.crc32(case.name.encode()))))
     exact = {name: _each(value, lambda t: t.double() if t.is_floating_point() else t) for name, value in inputs.items()}
     there = {name: _each(value, lambda t: t.to(device)) for name, value in inputs.items()}
-    pairs = zip(_results(run, case, there), _results(case.reference, case, exact), strict=True)
+    pairs = zip(results(run, case, there), results(case.reference, case, exact), strict=True)
     return max(_apart(found.detach().cpu().double(), right.detach()) for found, right in pairs)
 
 

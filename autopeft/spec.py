@@ -159,6 +159,7 @@ class ExecutorSpec(Part):
         "local",
         description="who runs trials: child processes of this machine; the same, each training several trials in one model; a Ray cluster",
     )
+    graphs: bool = Field(True, description="packed: on a GPU, record steps that recur as CUDA graphs and launch them as a whole")
     cores: int = Field(1, ge=1, description="ray: CPU cores per trial")
     gpus: float = Field(1.0, gt=0, description="ray: GPUs per trial where there are GPUs; below 1, several trials share one")
     trials: int | None = Field(None, ge=1, description="ray: at most this many trials at once")

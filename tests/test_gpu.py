@@ -7,12 +7,16 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
+from packing.test_pack import MIXED, Setting, assert_same, recipe
 from small import run_small
 
 from autopeft.models.roles import find_shape
+from autopeft.packing.pack import Pack
+from autopeft.packing.padding import padded_length
+from autopeft.packing.views import view_of
 from autopeft.record import read
 from autopeft.trial import TrialState
-from autopeft_searchspace.build import adapt
+from autopeft_searchspace.build import adapt, changed_paths
 from autopeft_searchspace.configuration import Component, Configuration
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
@@ -51,3 +55,23 @@ def test_a_search_runs_on_cuda_and_its_memory_prediction_ranks_the_measured_peak
         last = trial.final()
         assert last is not None
         assert last.measurements["measured_peak_memory_bytes"].value > 80e6
+
+
+def test_steps_recorded_as_cuda_graphs_are_those_that_are_not(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    setting, cuda, found = Setting(tmp_path, "bert", "classification"), torch.device("cuda:0"), {}
+    model = setting.model.to(cuda)
+    for graphs in (False, True):
+        pack, losses, models = Pack(model, setting.shape, setting.task, cuda, graphs=graphs), [], {}
+        for number, configuration in enumerate(MIXED):
+            models[number] = setting.build(view_of(model, changed_paths(configuration, setting.shape)), configuration, number).to(cuda)
+            pack.join(number, models[number], recipe("classification", 24), configuration)
+        batches = [{name: tensor.to(cuda) for name, tensor in setting.batch(order).items()} for order in ([0, 1, 2], [3, 4, 5], [5, 1, 0])]
+        for step in range(24):
+            losses.append(pack.step(dict.fromkeys(models, batches[step % 3])))
+        assert len(pack._graphs) == (len({padded_length(batch["input_ids"].shape[1]) for batch in batches}) if graphs else 0)
+        found[graphs] = losses, models
+    assert "not recorded" not in capfd.readouterr().err
+    for plain, recorded in zip(found[False][0], found[True][0], strict=True):
+        assert recorded == pytest.approx(plain, abs=1e-4)
+    for number in found[True][1]:
+        assert_same(found[True][1][number], found[False][1][number])

@@ -4,7 +4,9 @@
     trunk    one forward pass: what nobody adapts runs once for all, an adapted module runs each trial's own
              adapter on its rows
     grouped  adapters whose rows one kernel serves for all trials (`autopeft_kernels`)
+    padding  batches of unlike lengths made one, or alike
     arena    parameters of all trials in flat buffers, updated by one optimiser step
+    graphs   steps that recur, recorded and replayed
     pack     the members of a pack, and their steps
 
 Numbers are those of separate runs: rows of unlike trials never meet, losses and gradients are each trial's own.

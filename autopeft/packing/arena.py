@@ -68,27 +68,26 @@ class Arena:
         if self._flat is not None:
             self._flat.gradients.zero_()
 
-    def step(self, rates: Mapping[int, float], steps: Mapping[int, int], decay: float, clip: float) -> dict[int, Tensor]:
-        """One AdamW step of the trials in `rates`; their gradients' norms before clipping, scalars on the device.
+    @property
+    def settled(self) -> bool:
+        """Whether all trials have made a step, so that each further one does the same on the same memory."""
+        return self._flat is not None and not self._fresh
 
-        rates: learning rate of this step. steps: which step it is, counted from 1. A trial whose norm is not finite stays as it is.
+    def each(self, values: Mapping[int, float], dtype: torch.dtype) -> Tensor:
+        """[G] on the device: a number for each trial, 0 for those that have none."""
+        host = torch.tensor([values.get(number, 0) for number in self.numbers], dtype=dtype)
+        return (host.pin_memory() if self.device.type == "cuda" else host).to(self.device, non_blocking=True)
+
+    def step(self, rates: Tensor, steps: Tensor, decay: float, clip: float) -> Tensor:
+        """One AdamW step; the norms of the gradients before clipping, [G]. What trials are, here and below, is in the order of `numbers`.
+
+        rates: [G] float32, learning rates of this step. steps: [G] int64, which step of a trial it is, counted from 1; those at 0
+        rest. A trial whose norm is not finite stays as it is.
         """
         assert self._flat is not None
         if self._fresh:
             self._settle()
-        numbers = self.numbers
-
-        def each(values: list[float], dtype: torch.dtype) -> Tensor:
-            return torch.tensor(values, dtype=dtype).to(self.device, non_blocking=True)
-
-        norms = adamw(
-            self._flat,
-            each([rates.get(n, 0.0) for n in numbers], torch.float32),
-            each([decay] * len(numbers), torch.float32),
-            each([clip] * len(numbers), torch.float32),
-            each([steps.get(n, 0) for n in numbers], torch.int64),
-        )
-        return dict(zip(numbers, norms.unbind(), strict=True))
+        return adamw(self._flat, rates, torch.full_like(rates, decay), torch.full_like(rates, clip), steps)
 
     def _settle(self) -> None:
         """Take the gradients of new trials into the buffers; what got none does not decay."""

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from autopeft_kernels.bottleneck import bottleneck
 from autopeft_kernels.columns import columns
 from autopeft_kernels.low_rank import low_rank
+from autopeft_kernels.segments import numbers
 from autopeft_kernels.sparse import Places, sparse
 from autopeft_searchspace.tuners.composition import ComposedLayer
 from autopeft_searchspace.tuners.entries import ColumnsPart, SparsePart
@@ -96,8 +97,8 @@ class Scaled:
     def update(self, found: Sequence[Any]) -> Update:
         def scale(out: Tensor, x: Tensor, bounds: tuple[int, ...]) -> Tensor:
             factors = torch.stack([each.flatten() for each in found])
-            counts = torch.tensor([end - start for start, end in pairwise(bounds)])
-            return (out * factors.repeat_interleave(counts.to(out.device), dim=0, output_size=len(out))).to(out.dtype)
+            counts = numbers(tuple(end - start for start, end in pairwise(bounds)), out.device)
+            return (out * factors.repeat_interleave(counts, dim=0, output_size=len(out))).to(out.dtype)
 
         return scale
 

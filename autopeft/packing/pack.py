@@ -14,6 +14,8 @@ from autopeft import updates
 from autopeft.device import autocast
 from autopeft.models.head import TaskModel
 from autopeft.packing.arena import Arena
+from autopeft.packing.graphs import ON_HOST, Graphs, cuda_recorder
+from autopeft.packing.padding import alike
 from autopeft.packing.trunk import Draws, TrialFault, Trunk, adapted_modules
 from autopeft.packing.views import NotPackable
 from autopeft.tasks import Batch, Task
@@ -24,7 +26,8 @@ from autopeft_searchspace.shape import ModelShape
 
 @dataclass
 class Member:
-    """A trial of a pack. model: its own adapted view. learning_rate: the peak. penalty: added to its loss. taken: steps so far."""
+    """A trial of a pack. model: its own adapted view. learning_rate: the peak. penalty: added to its loss. recurs: whether its
+    steps do the same each time, without the host. taken: steps so far."""
 
     model: TaskModel
     recipe: Recipe
@@ -32,6 +35,7 @@ class Member:
     draws: Draws
     parameters: Sequence[nn.Parameter]
     penalty: Callable[[], Tensor | float]
+    recurs: bool
     taken: int = 0
 
 
@@ -40,13 +44,15 @@ Outcome = float | Exception
 
 
 class Pack:
-    """base: the bare task model on `device`, of which every member's model is a view (`views.view_of`)."""
+    """base: the bare task model on `device`, of which every member's model is a view (`views.view_of`).
+    graphs: whether steps whose shapes recur are recorded as CUDA graphs, on a device that has them."""
 
-    def __init__(self, base: TaskModel, shape: ModelShape, task: Task, device: torch.device) -> None:
+    def __init__(self, base: TaskModel, shape: ModelShape, task: Task, device: torch.device, *, graphs: bool = True) -> None:
         self._base, self._shape, self._task, self._device = base, shape, task, device
         self._members: dict[int, Member] = {}
         self._arena = Arena(device)
         self._trunk: Trunk | None = None
+        self._graphs = Graphs(cuda_recorder(device) if graphs and device.type == "cuda" else None)
 
     def __len__(self) -> int:
         return len(self._members)
@@ -72,18 +78,24 @@ class Pack:
             Draws(self._device),
             [p for p in model.parameters() if p.requires_grad],
             updates.penalty_of(model),
+            not any(component.type in ON_HOST for component in configuration.components),
         )
         list(adapted_modules(self._base.backbone, model.backbone))
         self._arena.add(number, member.parameters)
         self._members[number] = member
-        self._trunk = None
+        self._changed()
         model.train()
 
     def leave(self, number: int) -> None:
         """Its model stays as it is trained so far; the others do not notice."""
         del self._members[number]
         self._arena.remove(number)
+        self._changed()
+
+    def _changed(self) -> None:
+        """Who is in the pack."""
         self._trunk = None
+        self._graphs.forget()
 
     def step(self, batches: Mapping[int, Batch]) -> dict[int, Outcome]:
         """One step of the members in `batches`. A member whose outcome is an exception is to leave; its error is its own.
@@ -103,24 +115,44 @@ class Pack:
         return failed
 
     def _step(self, batches: Mapping[int, Batch]) -> dict[int, Outcome]:
+        members = {number: self._members[number] for number in self._members if number in batches}
+        self._prepare()
+        rates = {n: m.learning_rate * rate_factor(m.taken, m.recipe.total_steps, m.recipe.warmup_share) for n, m in members.items()}
+        given = (
+            {number: batches[number] for number in members},
+            self._arena.each(rates, torch.float32),
+            self._arena.each({number: member.taken + 1 for number, member in members.items()}, torch.int64),
+        )
+        recurs = all(member.recurs and member.draws.used is False for member in self._members.values())
+        if self._graphs.on and self._arena.settled and recurs:
+            found = self._graphs.run(self._compute, alike(given[0], self._base.pad_id), *given[1:])
+        else:
+            found = self._compute(*given)
+        return {n: self._outcome(member, *told) for (n, member), told in zip(members.items(), found.tolist(), strict=True)}
+
+    def _prepare(self) -> None:
+        """For a step, what who is in the pack decides."""
         if self._trunk is None:
             models = {number: member.model for number, member in self._members.items()}
             self._trunk = Trunk(self._base, self._shape, models, {number: member.draws for number, member in self._members.items()})
-        recipe = next(iter(self._members.values())).recipe
         self._arena.before_backward()
+
+    def _compute(self, batches: Mapping[int, Batch], rates: Tensor, steps: Tensor) -> Tensor:
+        """A step of the members in `batches`, which are in the order of the members; [n, 2]: loss and norm of the gradients of each.
+
+        Reads nothing from the host and waits for nothing, so that it can be recorded.
+        """
+        assert self._trunk is not None
+        recipe = next(iter(self._members.values())).recipe
         with autocast(recipe.device_type, recipe.precision):
             outputs = self._trunk.outputs(batches)
             losses = {n: self._task.loss(partial(_given, out), batches[n]) + self._members[n].penalty() for n, out in outputs.items()}
-        torch.stack(list(losses.values())).sum().backward()
-        members = {number: self._members[number] for number in losses}
-        norms = self._arena.step(
-            {n: m.learning_rate * rate_factor(m.taken, m.recipe.total_steps, m.recipe.warmup_share) for n, m in members.items()},
-            {n: m.taken + 1 for n, m in members.items()},
-            recipe.weight_decay,
-            recipe.clip_norm,
-        )
-        found = torch.stack([torch.stack([losses[n].detach().float(), norms[n]]) for n in losses]).tolist()
-        return {n: self._outcome(members[n], loss, norm) for n, (loss, norm) in zip(losses, found, strict=True)}
+        together = torch.stack(list(losses.values()))
+        together.sum().backward()
+        norms = self._arena.step(rates, steps, recipe.weight_decay, recipe.clip_norm)
+        places = [place for place, number in enumerate(self._arena.numbers) if number in losses]
+        mine = norms if len(places) == len(norms) else torch.stack([norms[place] for place in places])
+        return torch.stack([together.detach().float(), mine], dim=1)
 
     @staticmethod
     def _outcome(member: Member, loss: float, norm: float) -> Outcome:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import Any
 
 import torch
 from peft import PeftModel
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from autopeft.models.head import TaskModel, masked_mean
 from autopeft.models.roles import transformer_blocks
 from autopeft.packing.grouped import KINDS, Update
+from autopeft.packing.padding import kept_range, merge
 from autopeft.packing.rows import Rows, each_tensor
 from autopeft.packing.views import NotPackable, view_of
 from autopeft.tasks import Batch
+from autopeft_kernels.segments import numbers
 from autopeft_searchspace.shape import ModelShape
 from autopeft_searchspace.tuners.prompt import PromptPart
 
@@ -185,16 +186,16 @@ class Trunk:
 
         Trials with the same batch (the same object) share the rows below the first adapted layer.
         """
-        numbers = [number for number in self.models if number in batches]
-        distinct = list({id(batches[number]): batches[number] for number in numbers}.values())
-        shares = self._first > 0 and len(distinct) < len(numbers)
-        given = distinct if shares else [batches[number] for number in numbers]
+        owners = [number for number in self.models if number in batches]
+        distinct = list({id(batches[number]): batches[number] for number in owners}.values())
+        shares = self._first > 0 and len(distinct) < len(owners)
+        given = distinct if shares else [batches[number] for number in owners]
         merged, first_kept = merge(given, self._pad_id)
-        self.rows.counts = {number: len(batches[number]["input_ids"]) for number in numbers}
+        self.rows.counts = {number: len(batches[number]["input_ids"]) for number in owners}
         if shares:
-            self._fan_out = (len(merged["input_ids"]), _copies(distinct, [batches[number] for number in numbers]), {})
+            self._fan_out = (len(merged["input_ids"]), _copies(distinct, [batches[number] for number in owners]), {})
         try:
-            with self.rows.of(numbers):
+            with self.rows.of(owners):
                 named = self._view.inputs_of(merged)
                 output = self._view.backbone(**named)
                 hidden = output.last_hidden_state if self._head_kind == "mean" else output.logits
@@ -202,7 +203,7 @@ class Trunk:
                     first_kept = 0  # a model that cannot leave out logits
                 if self._fan_out is not None and len(hidden) == self._fan_out[0]:
                     hidden = hidden[self._fan_out[1]]
-                return {number: self._of(number, hidden, batches[number], first_kept) for number in numbers}
+                return {number: self._of(number, hidden, batches[number], first_kept) for number in owners}
         finally:
             self._fan_out = None
             self.rows.forget()
@@ -262,34 +263,11 @@ def adapted_modules(bare: nn.Module, adapted: nn.Module) -> Iterator[tuple[str, 
                 waiting.append((place, child, there))
 
 
-def merge(batches: Sequence[Batch], pad_id: int) -> tuple[Batch, int]:
-    """Batches one below the other, padded on the right to the longest, and the first position with logits (0 without)."""
-    longest = max(batch["input_ids"].shape[1] for batch in batches)
-    fill = {"input_ids": pad_id, "attention_mask": 0, "token_type_ids": 0}
-    merged = {
-        name: torch.cat([F.pad(batch[name], (0, longest - batch[name].shape[1]), value=value) for batch in batches])
-        for name, value in fill.items()
-        if name in batches[0]
-    }
-    if "logits_to_keep" not in batches[0]:
-        return merged, 0
-    ranges = [kept_range(batch) for batch in batches]
-    first, last = min(first for first, _ in ranges), max(last for _, last in ranges)
-    merged["logits_to_keep"] = torch.arange(first, last + 1, device=merged["input_ids"].device)
-    return merged, first
-
-
-def kept_range(batch: Batch) -> tuple[int, int]:
-    """First and last position of which a batch wants logits: the last is the one before its last token."""
-    last = batch["labels"].shape[1] - 2
-    return last + 1 - len(batch["logits_to_keep"]), last
-
-
 def _copies(distinct: Sequence[Batch], wanted: Sequence[Batch]) -> Tensor:
     """Row numbers in the merged distinct batches of every trial's rows."""
     starts, at = {}, 0
     for batch in distinct:
         starts[id(batch)] = at
         at += len(batch["input_ids"])
-    device = distinct[0]["input_ids"].device
-    return torch.cat([torch.arange(starts[id(b)], starts[id(b)] + len(b["input_ids"])) for b in wanted]).to(device)
+    rows = chain.from_iterable(range(starts[id(b)], starts[id(b)] + len(b["input_ids"])) for b in wanted)
+    return numbers(tuple(rows), distinct[0]["input_ids"].device)

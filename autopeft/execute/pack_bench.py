@@ -16,6 +16,7 @@ import torch
 
 from autopeft.execute.workbench import Outcome, Workbench, ending
 from autopeft.packing.pack import Pack
+from autopeft.packing.passes import passes
 from autopeft.packing.views import NotPackable, view_of
 from autopeft.tasks import Batch
 from autopeft.training import Progress, Recipe
@@ -39,7 +40,7 @@ class Running:
 
 class PackBench:
     """bench: with the bare model. at_rung, at_step, at_end: told what happens to which trial. fits: whether trials with
-    these configurations have room side by side."""
+    these configurations have room side by side. tokens_per_pass: what a pass costs by itself (`packing.passes`)."""
 
     def __init__(
         self,
@@ -48,11 +49,12 @@ class PackBench:
         at_step: Callable[[int, int, int, float], None],
         at_end: Callable[[int, Outcome], None],
         fits: Callable[[Sequence[Configuration]], bool] = lambda configurations: True,
+        tokens_per_pass: float = float("inf"),
     ) -> None:
         self._bench, self._at_rung, self._at_step, self._at_end = bench, at_rung, at_step, at_end
-        self._pack = Pack(bench.model, bench.shape, bench.task, bench.device)
+        self._pack = Pack(bench.model, bench.shape, bench.task, bench.device, graphs=bench.spec.executor.graphs)
         self._running: dict[int, Running] = {}
-        self._fits = fits
+        self._fits, self._tokens_per_pass = fits, tokens_per_pass
         self._most: int | None = None
         self._waiting: list[TrialSpec] = []
         self.apart: list[TrialSpec] = []
@@ -88,10 +90,14 @@ class PackBench:
             batches = own.batches(recipe, trial.seed)
             self._running[trial.number] = Running(trial, own, recipe, batches, time.perf_counter() - start)
 
+    def repeat(self, batch: Sequence[int]) -> None:
+        """Let all trials see these examples in each step, where steps are to be timed."""
+        for running in self._running.values():
+            running.batches = [batch] * running.recipe.total_steps
+
     def step(self) -> None:
-        """One step of all members that may take one; then measures those that are at a rung."""
+        """One step of all members that may take one, those with batches of alike length together; then measures those at a rung."""
         members = [running for running in self._running.values() if running.answered][: self._most]
-        start = time.perf_counter()
         same: dict[tuple[int, ...], Batch] = {}
         batches: dict[int, Batch] = {}
         for running in members:
@@ -99,6 +105,11 @@ class PackBench:
             if indices not in same:
                 same[indices] = running.bench.batch(indices)
             batches[running.trial.number] = same[indices]
+        for together in passes(batches, self._tokens_per_pass):
+            self._pass({number: batches[number] for number in together})
+
+    def _pass(self, batches: dict[int, Batch]) -> None:
+        members, start = [self._running[number] for number in batches], time.perf_counter()
         try:
             outcomes = self._pack.step(batches)
         except (torch.OutOfMemoryError, MemoryError) as error:

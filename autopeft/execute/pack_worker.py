@@ -9,15 +9,14 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 from autopeft.execute.pack_bench import PackBench
+from autopeft.execute.pack_room import Room
 from autopeft.execute.workbench import Outcome, Workbench
 from autopeft.execute.worker import SECONDS_BETWEEN_STEP_EVENTS, Channel, send_end
 from autopeft.trial import Observation, TrialSpec
-from autopeft_searchspace.configuration import Configuration
 
 SECONDS_TO_GATHER = 0.2
 """How long a pack that was empty waits for one more trial, so that those sent together start together."""
@@ -60,8 +59,8 @@ class _Inbox:
             others.append(command)
 
 
-def serve_pack(channel: Channel, bench: Workbench, fits: Callable[[Sequence[Configuration]], bool]) -> None:
-    """Until the coordinator is gone. fits: whether trials have room side by side."""
+def serve_pack(channel: Channel, bench: Workbench, room: Room) -> None:
+    """Until the coordinator is gone."""
     inbox, last = _Inbox(channel), 0.0
 
     def at_step(number: int, step: int, of: int, loss: float) -> None:
@@ -83,7 +82,7 @@ def serve_pack(channel: Channel, bench: Workbench, fits: Callable[[Sequence[Conf
     def at_step_apart(trial: TrialSpec, step: int, loss: float) -> None:
         at_step(trial.number, step, trial.rungs[-1], loss)
 
-    pack = PackBench(bench, at_rung, at_step, at_end, fits)
+    pack = PackBench(bench, at_rung, at_step, at_end, room.fits, room.tokens_per_pass)
     while True:
         busy = pack.can_step or bool(pack.apart)
         seconds: float | None = 0 if busy else None

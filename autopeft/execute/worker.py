@@ -75,7 +75,7 @@ def serve(channel: Channel) -> None:
     if spec.executor.name == "packed":
         from autopeft.execute.pack_worker import serve_pack
 
-        serve_pack(channel, bench, room.fits)
+        serve_pack(channel, bench, room)
     while (command := channel.receive()) is not None:
         if command["command"] == "run":
             _run(channel, bench, TrialSpec.from_json(command["trial"]))

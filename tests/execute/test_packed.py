@@ -17,7 +17,7 @@ from autopeft.coordinator import search
 from autopeft.execute.executor import Ended, Rung
 from autopeft.execute.local import LocalExecutor
 from autopeft.execute.pack_bench import PackBench
-from autopeft.execute.pack_room import Room
+from autopeft.execute.pack_room import Room, timed_batch
 from autopeft.execute.workbench import Outcome, Workbench
 from autopeft.spec import StudySpec
 from autopeft.trial import Observation, TrialSpec, TrialState
@@ -187,12 +187,43 @@ def test_a_trial_without_room_waits_until_another_ends(bench: Workbench) -> None
     assert list(ends) == [1, 0, 2]
 
 
+def losses_of_unlike_batches(bench: Workbench, tokens_per_pass: float) -> tuple[dict[int, Observation], list[int]]:
+    """Last observations of two trials, the second a step behind the first, and how many trials each pass held."""
+    seen: dict[int, Observation] = {}
+    counts: list[int] = []
+
+    def at_rung(number: int, observation: Observation) -> None:
+        seen[number] = observation
+        pack.answer(number, True)
+
+    pack = PackBench(bench, at_rung, lambda *_: None, lambda *_: None, tokens_per_pass=tokens_per_pass)
+    inner = pack._pack.step
+    pack._pack.step = lambda batches: counts.append(len(batches)) or inner(batches)  # type: ignore[method-assign,func-returns-value]
+    pack.add(TrialSpec(0, lora(), 0, (STEPS,)))
+    pack.step()
+    pack.add(TrialSpec(1, lora(size=4), 0, (STEPS,)))
+    while pack.can_step:
+        pack.step()
+    return seen, counts
+
+
+def test_passes_of_alike_lengths_change_no_number(bench: Workbench) -> None:
+    (together, in_one), (apart, parted) = (losses_of_unlike_batches(bench, cost) for cost in (float("inf"), 0.0))
+    assert in_one == [1] + [2] * (STEPS - 1) + [1]
+    assert len(parted) > len(in_one)
+    assert sum(parted) == sum(in_one) == 2 * STEPS
+    for number in (0, 1):
+        assert [loss for _, loss in apart[number].curve] == pytest.approx([loss for _, loss in together[number].curve], abs=1e-5)
+
+
 def test_room_is_as_given_or_as_memory_and_throughput_allow(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
     room = Room(bench)
     assert room.find_count(5) == 5
     rates = {1: 10.0, 2: 19.0, 4: 30.0, 8: 31.0}
     monkeypatch.setattr("autopeft.execute.pack_room.steps_per_second", lambda bench, configuration, count: rates[count])
     assert room.find_count("auto") == 4
+    tokens = bench.batch(timed_batch(bench))["input_ids"].numel()
+    assert room.tokens_per_pass == pytest.approx((2 * 0.1 - 2 / 19) / (2 / 19 - 0.1) * tokens)  # a step takes .1 s, of two trials 2 / 19 s
     monkeypatch.setattr(room, "_most_bytes", room.predicted_bytes([bench.typical()] * 2))
     assert room.find_count("auto") == 2
     monkeypatch.setattr(room, "_most_bytes", 0)

@@ -37,15 +37,20 @@ def _each(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     return [_each(item, change) for item in value] if isinstance(value, list) else value
 
 
-def results(run: Callable[..., Tensor], case: Case, inputs: dict[str, Any]) -> list[Tensor]:
-    """Output, and the gradients of a fixed mixture of it."""
-    leaves = []
+def learning(case: Case, inputs: dict[str, Any]) -> tuple[dict[str, Any], list[Tensor]]:
+    """Inputs of which copies get gradients where the case says so, and these copies."""
+    leaves: list[Tensor] = []
 
     def leaf(tensor: Tensor) -> Tensor:
         leaves.append(tensor.detach().clone().requires_grad_())
         return leaves[-1]
 
-    given = {name: _each(value, leaf) if name in case.learns else value for name, value in inputs.items()}
+    return {name: _each(value, leaf) if name in case.learns else value for name, value in inputs.items()}, leaves
+
+
+def results(run: Callable[..., Tensor], case: Case, inputs: dict[str, Any]) -> list[Tensor]:
+    """Output, and the gradients of a fixed mixture of it."""
+    given, leaves = learning(case, inputs)
     out = run(**given)
     if leaves:
         mixture = torch.randn(out.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -53,11 +58,16 @@ def results(run: Callable[..., Tensor], case: Case, inputs: dict[str, Any]) -> l
     return [out, *(leaf.grad if leaf.grad is not None else torch.zeros_like(leaf) for leaf in leaves)]
 
 
+def inputs_of(case: Case, dtype: torch.dtype, device: str = "cpu") -> dict[str, Any]:
+    inputs = case.inputs(dtype, torch.Generator().manual_seed(zlib.crc32(case.name.encode())))
+    return {name: _each(value, lambda t: t.to(device)) for name, value in inputs.items()}
+
+
 def difference(run: Callable[..., Tensor], case: Case, dtype: torch.dtype, device: str = "cpu") -> float:
     """Largest difference from the float64 reference, of output and gradients, as a share of each one's largest value."""
-    inputs = dict(case.inputs(dtype, torch.Generator().manual_seed(zlib.crc32(case.name.encode()))))
+    inputs = inputs_of(case, dtype)
     exact = {name: _each(value, lambda t: t.double() if t.is_floating_point() else t) for name, value in inputs.items()}
-    there = {name: _each(value, lambda t: t.to(device)) for name, value in inputs.items()}
+    there = inputs_of(case, dtype, device)
     pairs = zip(results(run, case, there), results(case.reference, case, exact), strict=True)
     return max(_apart(found.detach().cpu().double(), right.detach()) for found, right in pairs)
 

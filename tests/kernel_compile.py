@@ -3,7 +3,8 @@
     python tests/kernel_compile.py 90 [--quick]
 
 In place of a launch stands Triton's compiler, given the very arguments of the launch, so that the Python around it runs as well, on
-the CPU. Prints what became of each kernel, as JSON. Numbers that come out of the operations mean nothing.
+the CPU. Prints what became of each kernel, as JSON. Numbers that come out of the operations mean nothing. Fails where an operation
+that was called once already does what cannot stand in a CUDA graph.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import re
 import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -23,6 +24,7 @@ from unittest import mock
 import torch
 import triton
 from kernel_cases import cases, operation, results
+from torch.utils._python_dispatch import TorchDispatchMode
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 from triton.runtime.jit import JITFunction
@@ -31,6 +33,7 @@ from autopeft_kernels.adamw import BETAS, BLOCK, EPSILON, Flat
 from autopeft_kernels.adamw.cases import together
 from autopeft_kernels.sparse import Places
 
+Work = tuple[str, Callable[[], object]]
 Launch = tuple[str, Any, tuple[int, ...]]
 CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 TYPES = (torch.bfloat16, torch.float32)
@@ -54,7 +57,7 @@ class Device:
         return 0
 
 
-def launches(capability: int, works: Iterator[tuple[str, Callable[[], object]]]) -> Iterator[Launch]:
+def launches(capability: int, works: Iterator[Work]) -> Iterator[Launch]:
     """(operation, compiled kernel, grid) of each different kernel."""
     driver.set_active(Device(capability))
     found: dict[str, Launch] = {}
@@ -71,7 +74,7 @@ def launches(capability: int, works: Iterator[tuple[str, Callable[[], object]]])
     return iter(found.values())
 
 
-def small() -> Iterator[tuple[str, Callable[[], object]]]:
+def small() -> Iterator[Work]:
     """The cases of the tests, forward and backward."""
     for name, case in cases():
         for dtype in TYPES:
@@ -82,7 +85,7 @@ def small() -> Iterator[tuple[str, Callable[[], object]]]:
         yield "adamw", lambda: together(lambda *given: adamw(*given, BLOCK, BETAS, EPSILON))
 
 
-def large(m: int, k: int, g: int, r: int, dtype: torch.dtype) -> Iterator[tuple[str, Callable[[], object]]]:
+def large(m: int, k: int, g: int, r: int, dtype: torch.dtype) -> Iterator[Work]:
     """Operations on shapes of real models, whose weights and activations are all zero."""
     bounds = tuple(m * i // g for i in range(g + 1))
     base, x = (torch.zeros(m, k, dtype=dtype, requires_grad=True) for _ in range(2))
@@ -97,30 +100,51 @@ def large(m: int, k: int, g: int, r: int, dtype: torch.dtype) -> Iterator[tuple[
     }
     for name, arguments in given.items():
         yield name, lambda name=name, arguments=arguments: operation(name, "fused")(*arguments).sum().backward()
-    few, targets = torch.zeros(8, 16, dtype=dtype), torch.zeros(8, dtype=torch.int64)
-    yield "cross_entropy", lambda: operation("cross_entropy", "fused")(few, torch.zeros(32_000, 16), targets, (0, 3, 8))
+    few, weight, targets = torch.zeros(8, 16, dtype=dtype), torch.zeros(32_000, 16), torch.zeros(8, dtype=torch.int64)
+    yield "cross_entropy", lambda: operation("cross_entropy", "fused")(few, weight, targets, (0, 3, 8))
 
 
-def step(blocks: int, trials: int) -> None:
+def step(blocks: int, trials: int) -> Callable[[], object]:
     """A step of grouped AdamW."""
-    ones = torch.ones(trials)
+    ones, steps = torch.ones(trials), torch.ones(trials, dtype=torch.int64)
     buffers = [torch.zeros(blocks * trials * BLOCK) for _ in range(4)]
     bounds = tuple(blocks * i for i in range(trials + 1))
     flat = Flat(*buffers, bounds, torch.ones(blocks * trials, dtype=torch.bool))
-    importlib.import_module("autopeft_kernels.adamw.fused").adamw(flat, ones, ones, ones, ones.long(), BLOCK, BETAS, EPSILON)
+    adamw = importlib.import_module("autopeft_kernels.adamw.fused").adamw
+    return lambda: adamw(flat, ones, ones, ones, steps, BLOCK, BETAS, EPSILON)
 
 
-def everything(quick: bool) -> Iterator[tuple[str, Callable[[], object]]]:
+class Steady(TorchDispatchMode):
+    """Refuses what a CUDA graph cannot take up: values read by the host or copied from it."""
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if (name := str(function.overloadpacket)) in ("aten._local_scalar_dense", "aten.lift_fresh", "aten.nonzero"):
+            raise RuntimeError(f"{name} in a second call with the same arguments")
+        return function(*args, **(kwargs or {}))
+
+
+def steadily(works: Iterable[Work]) -> Iterator[Work]:
+    """Each work twice, the second time without reading or copying on the host."""
+
+    def twice(work: Callable[[], object]) -> None:
+        work()
+        with Steady():
+            work()
+
+    for name, work in works:
+        yield name, lambda work=work: twice(work)
+
+
+def everything(quick: bool) -> Iterator[Work]:
     if quick:
-        yield from (each for each in large(*SHAPES[0], torch.bfloat16) if each[0] == "low_rank")
+        yield from steadily(each for each in large(*SHAPES[0], torch.bfloat16) if each[0] == "low_rank")
         return
     yield from small()
     for shape in SHAPES:
         for dtype in TYPES:
             yield from large(*shape, dtype)
-    yield from large(*SHAPES[0], torch.float16)
-    for blocks, trials in ((64, 8), (1500, 2), (6000, 1)):
-        yield "adamw", lambda blocks=blocks, trials=trials: step(blocks, trials)
+    yield from steadily(large(*SHAPES[0], torch.float16))
+    yield from steadily(("adamw", step(*sizes)) for sizes in ((64, 8), (1500, 2), (6000, 1)))
 
 
 def described(name: str, kernel: Any, grid: tuple[int, ...]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from kernel_cases import OPERATIONS, TYPES, adamw_difference, cases, difference, operation
+from kernel_cases import OPERATIONS, TYPES, adamw_difference, cases, difference, inputs_of, learning, operation
 
 import autopeft_kernels
 from autopeft_kernels.cases import TOLERANCE, Case
@@ -64,6 +64,31 @@ def test_kernels_in_the_interpreter_in_half_precision(name: str) -> None:
 @pytest.mark.parametrize(("name", "case", "dtype"), EVERY, ids=NAMES)
 def test_kernels_on_a_gpu(name: str, case: Case, dtype: str) -> None:
     assert difference(operation(name, "fused"), case, TYPES[dtype], "cuda") < TOLERANCE[TYPES[dtype]]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize(("name", "case"), list(cases()), ids=[f"{name}, {case.name}" for name, case in cases()])
+def test_kernels_can_be_recorded_after_one_call(name: str, case: Case) -> None:
+    given, leaves = learning(case, inputs_of(case, torch.bfloat16, "cuda"))
+    run = operation(name, "fused")
+
+    def work() -> list[torch.Tensor]:
+        out = run(**given)
+        return [out, *torch.autograd.grad(out.float().square().sum(), leaves)] if leaves else [out]
+
+    stream, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        right = [tensor.clone() for tensor in work()]
+    with torch.cuda.graph(graph, stream=stream):
+        found = work()
+    for _ in range(2):
+        for tensor in found:
+            tensor.detach().fill_(torch.nan)
+        graph.replay()
+        torch.cuda.synchronize()
+        torch.testing.assert_close(found, right)
 
 
 def test_grouped_adamw_is_that_of_torch() -> None:

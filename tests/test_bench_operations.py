@@ -118,9 +118,10 @@ def test_what_waits_or_cannot_be_recorded_is_timed_call_by_call(
 
     monkeypatch.setattr(timer.torch, "cuda", cuda)
     monkeypatch.setattr(timer, "_fill", lambda device: fill)
+    monkeypatch.setattr(timer, "_FOUND", {})
     monkeypatch.setattr(timer, "_replayed", replayed)
     monkeypatch.setattr(timer, "_between_events", lambda call, fill, stream: 0.5)
-    taken = timer.seconds(lambda: call, SimpleNamespace(type="cuda"))
+    taken = timer.seconds(lambda: call, torch.device("cuda"))
     assert taken == ((2.0 / timer.CALLS, "graph") if recorded and not waits else (0.5, "events"))
     assert cuda.mode == "default"
 

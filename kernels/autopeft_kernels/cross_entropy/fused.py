@@ -57,7 +57,7 @@ class _CrossEntropy(torch.autograd.Function):
                 BLOCK_V=min(BLOCK_V, triton.next_power_of_2(len(weight))),
                 num_warps=8,
             )
-            dx[chunk] = logits @ frozen
+            torch.mm(logits, frozen, out=dx[chunk])
         ctx.save_for_backward(dx, owner)
         return torch.stack([losses[start:end].sum() for start, end in spans(bounds)])
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -81,6 +82,7 @@ def search(spec: StudySpec, folder: Path, study: Path, progress: Progress, *, fr
         executor = make_executor(spec, study, shape.total_parameters)
         try:
             progress.say("loading model and data" if known is None else "resuming the study: loading model and data")
+            threading.Thread(target=_import_engine, daemon=True).start()
             prepared = executor.start(known["threads"] if known else None, calibrate=known is None)
             environment, space = _settle(spec, budget, prepared, known, len(executor) // prepared.get("room", 1))
             environment["workers"], environment["gpus_each"] = len(executor), executor.gpus_each
@@ -102,6 +104,14 @@ def search(spec: StudySpec, folder: Path, study: Path, progress: Progress, *, fr
                 return _Coordinator(spec, study, ledger, executor, environment, space, memory, spending, progress).run()
         finally:
             executor.close()
+
+
+def _import_engine() -> None:
+    """What proposals and traces of memory need, which takes seconds to import, while workers start."""
+    from autopeft.samplers import pareto  # noqa: F401
+    from autopeft_searchspace.tuners.register import register
+
+    register()
 
 
 def _settle(

@@ -1,12 +1,12 @@
 """The next proposal, made in a thread of its own while trials run, so that no device waits for it.
 
-It is made when all devices have just got work, from what was known then, and kept in the ledger: which
-proposal a search makes depends neither on the speed of the thread nor on where the search was killed.
+One is made when all devices have just got work, from what was known then, and kept in the ledger: with one trial
+at a time, what a search proposes depends neither on the speed of the thread nor on where it was killed. Where
+several trials share a device, they end together, so that several proposals are to be ready.
 """
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from typing import Any
 
 from autopeft.ledger import Ledger
 from autopeft.samplers.suggest import SpaceExhausted
-from autopeft.trial import Origin, Trial
+from autopeft.trial import Origin, Trial, TrialState
 from autopeft_searchspace.configuration import Configuration
 
 FACT = "ahead"
@@ -38,35 +38,44 @@ class Proposal:
 
 
 class Ahead:
-    """propose: trials so far -> the next proposal; raises SpaceExhausted where none is left."""
+    """propose: trials so far -> the next proposal; raises SpaceExhausted where none is left.
+    depth: proposals to have ready; those that wait count as trials that run."""
 
-    def __init__(self, ledger: Ledger, propose: Callable[[Sequence[Trial]], Proposal]) -> None:
-        self._ledger, self._propose = ledger, propose
+    def __init__(self, ledger: Ledger, propose: Callable[[Sequence[Trial]], Proposal], depth: int = 1) -> None:
+        self._ledger, self._propose, self.depth = ledger, propose, depth
         self._thread = ThreadPoolExecutor(max_workers=1)
         self._coming: tuple[int, Future[Proposal]] | None = None
+        self._ready = {int(number): Proposal.from_json(content) for number, content in (ledger.fact(FACT) or {}).items()}
+        self._exhausted = -1
 
-    def begin(self, trials: Sequence[Trial]) -> None:
-        """Start on the proposal after `trials`, unless it is there or being made."""
-        if self._coming is None and self._kept(len(trials)) is None:
-            self._coming = len(trials), self._thread.submit(self._propose, trials)
+    def advance(self, trials: Sequence[Trial]) -> None:
+        """Keep what is made by now, and start on the next proposal after `trials` where too few are ready."""
+        if self._coming and self._coming[1].done():
+            self.settle()
+        waiting = [(number, self._ready[number]) for number in sorted(self._ready) if number >= len(trials)]
+        if self._coming is None and len(waiting) < self.depth and self._exhausted != len(trials):
+            as_running = [Trial(number, p.configuration, p.origin, TrialState.RUNNING, p.computed) for number, p in waiting]
+            known = [*trials, *as_running]
+            self._coming = len(known), self._thread.submit(self._propose, known)
 
     def settle(self) -> None:
         """Wait for what is being made and keep it."""
         if self._coming:
             (number, coming), self._coming = self._coming, None
-            with contextlib.suppress(SpaceExhausted):  # `take` says so, if it still holds then
-                self._ledger.set_fact(FACT, {"number": number, **coming.result().to_json()})
+            try:
+                self._ready[number] = coming.result()
+            except SpaceExhausted:  # `take` says so, if it still holds then
+                self._exhausted = number
+            else:
+                self._ledger.set_fact(FACT, {str(number): proposal.to_json() for number, proposal in self._ready.items()})
 
     def take(self, trials: Sequence[Trial]) -> Proposal:
-        """The next proposal: the one made ahead, or one made now."""
-        self.settle()
-        kept = self._kept(len(trials))
-        return Proposal.from_json(kept) if kept else self._propose(trials)
+        """The next proposal: one made ahead, or one made now."""
+        if self._coming and self._coming[0] == len(trials):
+            self.settle()
+        proposal = self._ready.get(len(trials)) or self._propose(trials)
+        self._ready = {number: ready for number, ready in self._ready.items() if number > len(trials)}
+        return proposal
 
     def close(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)
-
-    def _kept(self, number: int) -> dict[str, Any] | None:
-        """What was made for trial `number`."""
-        kept: dict[str, Any] | None = self._ledger.fact(FACT)
-        return kept if kept and kept["number"] == number else None

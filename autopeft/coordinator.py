@@ -192,7 +192,7 @@ class _Coordinator:
         }
         earlier = Earlier.from_json(environment.get("earlier"))
         self.proposals = Proposals(spec, space, known, self.limits, environment["initial"], environment["baseline_trials"], earlier)
-        self.ahead = Ahead(ledger, self._propose)
+        self.ahead = Ahead(ledger, self._propose, depth=-(-environment.get("room", 1) // 2))
         self.just_started: set[int] = set()
         executor.silence_seconds = max(FEWEST_SILENT_SECONDS, 100 * environment["seconds_per_step"], 20 * environment["evaluation_seconds"])
 
@@ -225,7 +225,8 @@ class _Coordinator:
             return (trial, self.spec.seeds.search) if trial else None
 
         def ended(event: Ended) -> None:
-            self.ahead.settle()  # before anything more is known than when it was begun
+            if self.ahead.depth == 1:
+                self.ahead.settle()  # before anything more is known than when it was begun
             self._ended(event)
 
         self._work_off(next_run, ended, self._look_ahead)
@@ -243,7 +244,7 @@ class _Coordinator:
         while True:
             while self.executor.free and not self.interrupted and (run := next_run()):
                 self._submit(*run)
-            if self.just_started and not self.executor.free:
+            if not self.executor.free:
                 busy()
             if not self.executor.running:
                 return
@@ -292,11 +293,12 @@ class _Coordinator:
         return Proposal(configuration, origin, label, computed)
 
     def _look_ahead(self) -> None:
-        """Let the next proposal be made from what is known now; of trials that have just started nothing is, also where
-        they run again."""
+        """Let proposals be made from what is known now; of trials that have just started nothing is, also where they run again."""
+        if not (self.just_started or self.ahead.depth > 1):
+            return
         trials = self.ledger.trials()
         if not self.interrupted and self.spending.allows_another(begun(trials), len(self.executor.running)):
-            self.ahead.begin([replace(t, observations=()) if t.number in self.just_started else t for t in trials])
+            self.ahead.advance([replace(t, observations=()) if t.number in self.just_started else t for t in trials])
         self.just_started.clear()
 
     def _submit(self, trial: Trial, seed: int) -> None:

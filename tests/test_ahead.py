@@ -38,8 +38,8 @@ def trials(count: int) -> list[Trial]:
 def test_a_proposal_made_ahead_is_taken_once_and_not_made_again(tmp_path: Path) -> None:
     with Ledger(tmp_path) as ledger:
         ahead = Ahead(ledger, propose := Proposer())
-        ahead.begin(trials(3))
-        ahead.begin(trials(3))
+        ahead.advance(trials(3))
+        ahead.advance(trials(3))
         assert ahead.take(trials(3)) == proposal(4)
         assert propose.asked == [3]
         assert ahead.take(trials(4)) == proposal(5)
@@ -50,12 +50,12 @@ def test_a_proposal_made_ahead_is_taken_once_and_not_made_again(tmp_path: Path) 
 def test_a_resumed_search_takes_what_was_made_before(tmp_path: Path) -> None:
     with Ledger(tmp_path) as ledger:
         ahead = Ahead(ledger, Proposer())
-        ahead.begin(trials(2))
+        ahead.advance(trials(2))
         ahead.settle()
         ahead.close()
     with Ledger(tmp_path) as ledger:
         again = Ahead(ledger, propose := Proposer())
-        again.begin(trials(2))
+        again.advance(trials(2))
         assert again.take(trials(2)) == proposal(3)
         assert propose.asked == []
         again.close()
@@ -70,7 +70,7 @@ def test_the_search_goes_on_while_a_proposal_is_made(tmp_path: Path) -> None:
 
     with Ledger(tmp_path) as ledger:
         ahead = Ahead(ledger, slow)
-        ahead.begin(trials(1))  # comes back at once, or this never ends
+        ahead.advance(trials(1))  # comes back at once, or this never ends
         go_on.set()
         assert ahead.take(trials(1)) == proposal(2)
         ahead.close()
@@ -82,7 +82,7 @@ def test_an_exhausted_space_is_told_when_a_proposal_is_wanted(tmp_path: Path) ->
 
     with Ledger(tmp_path) as ledger:
         ahead = Ahead(ledger, exhausted)
-        ahead.begin(trials(1))
+        ahead.advance(trials(1))
         ahead.settle()
         with pytest.raises(SpaceExhausted, match="no configuration is left"):
             ahead.take(trials(1))
@@ -95,7 +95,41 @@ def test_what_fails_while_it_is_made_fails_the_search(tmp_path: Path) -> None:
 
     with Ledger(tmp_path) as ledger:
         ahead = Ahead(ledger, wrong)
-        ahead.begin(trials(1))
+        ahead.advance(trials(1))
         with pytest.raises(ZeroDivisionError):
             ahead.settle()
+        ahead.close()
+
+
+def test_as_many_as_wanted_are_made_each_from_those_before(tmp_path: Path) -> None:
+    with Ledger(tmp_path) as ledger:
+        ahead = Ahead(ledger, propose := Proposer(), depth=3)
+        for _ in range(5):
+            ahead.advance(trials(2))
+            ahead.settle()
+        assert propose.asked == [2, 3, 4]
+        assert ahead.take(trials(2)) == proposal(3)
+        ahead.advance(trials(3))
+        ahead.settle()
+        assert propose.asked == [2, 3, 4, 5]
+        assert [ahead.take(trials(n)) for n in (3, 4, 5)] == [proposal(4), proposal(5), proposal(6)]
+        ahead.close()
+
+
+def test_an_exhausted_space_is_not_asked_again_until_something_has_changed(tmp_path: Path) -> None:
+    asked = []
+
+    def exhausted(given: Sequence[Trial]) -> Proposal:
+        asked.append(len(given))
+        raise SpaceExhausted("no configuration is left")
+
+    with Ledger(tmp_path) as ledger:
+        ahead = Ahead(ledger, exhausted, depth=2)
+        for _ in range(3):
+            ahead.advance(trials(1))
+            ahead.settle()
+        assert asked == [1]
+        ahead.advance(trials(2))
+        ahead.settle()
+        assert asked == [1, 2]
         ahead.close()

@@ -8,6 +8,7 @@ adapts and L = number of blocks, peak memory is the maximum, over l = f .. L-1, 
 and of what the task heads take after the last block. Values, gradients and moments of all trials stand in buffers all along (16 bytes).
 From f on the backward pass reaches every block for all of them, whatever each adapts itself, since they share one forward pass.
 shared: what each would keep alone and all keep once: under autocast a copy of the block's weights in 16 bits.
+Logits of language models count in full, also where a GPU makes them in parts (`packing.vocabulary`).
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from autopeft import updates
 from autopeft.device import autocast
 from autopeft.models.head import TaskModel
+from autopeft.packing import vocabulary
 from autopeft.packing.arena import Arena
 from autopeft.packing.graphs import ON_HOST, Graphs, cuda_recorder
 from autopeft.packing.padding import alike
@@ -52,6 +53,7 @@ class Pack:
         self._members: dict[int, Member] = {}
         self._arena = Arena(device)
         self._trunk: Trunk | None = None
+        self._vocabulary = vocabulary.plain_vocabulary(base)
         self._graphs = Graphs(cuda_recorder(device) if graphs and device.type == "cuda" else None)
 
     def __len__(self) -> int:
@@ -134,7 +136,8 @@ class Pack:
         """For a step, what who is in the pack decides."""
         if self._trunk is None:
             models = {number: member.model for number, member in self._members.items()}
-            self._trunk = Trunk(self._base, self._shape, models, {number: member.draws for number, member in self._members.items()})
+            draws = {number: member.draws for number, member in self._members.items()}
+            self._trunk = Trunk(self._base, self._shape, models, draws, hidden=self._vocabulary is not None)
         self._arena.before_backward()
 
     def _compute(self, batches: Mapping[int, Batch], rates: Tensor, steps: Tensor) -> Tensor:
@@ -146,13 +149,18 @@ class Pack:
         recipe = next(iter(self._members.values())).recipe
         with autocast(recipe.device_type, recipe.precision):
             outputs = self._trunk.outputs(batches)
-            losses = {n: self._task.loss(partial(_given, out), batches[n]) + self._members[n].penalty() for n, out in outputs.items()}
-        together = torch.stack(list(losses.values()))
+            losses = self._losses(outputs, batches, torch.bfloat16 if recipe.precision == "bf16" else torch.float32)
+            together = torch.stack([loss + self._members[number].penalty() for number, loss in losses.items()])
         together.sum().backward()
         norms = self._arena.step(rates, steps, recipe.weight_decay, recipe.clip_norm)
         places = [place for place, number in enumerate(self._arena.numbers) if number in losses]
         mine = norms if len(places) == len(norms) else torch.stack([norms[place] for place in places])
         return torch.stack([together.detach().float(), mine], dim=1)
+
+    def _losses(self, outputs: Mapping[int, Tensor], batches: Mapping[int, Batch], dtype: torch.dtype) -> dict[int, Tensor]:
+        if self._vocabulary is not None:
+            return vocabulary.losses(outputs, batches, self._vocabulary, dtype)
+        return {number: self._task.loss(partial(_given, out), batches[number]) for number, out in outputs.items()}
 
     @staticmethod
     def _outcome(member: Member, loss: float, norm: float) -> Outcome:

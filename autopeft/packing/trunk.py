@@ -17,6 +17,7 @@ from autopeft.packing.grouped import KINDS, Update
 from autopeft.packing.padding import kept_range, merge
 from autopeft.packing.rows import Rows, each_tensor
 from autopeft.packing.views import NotPackable, view_of
+from autopeft.packing.vocabulary import with_hidden
 from autopeft.tasks import Batch
 from autopeft_kernels.segments import numbers
 from autopeft_searchspace.shape import ModelShape
@@ -148,11 +149,14 @@ def _run(module: nn.Module, number: int, draws: Draws, args: Any, kwargs: Any) -
 
 class Trunk:
     """base: the bare task model. models: trial -> its own adapted view of it. draws: trial -> its random numbers.
+    hidden: whether a language model is to give its last hidden states in place of logits.
 
     Raises NotPackable where a trial changes more than modules.
     """
 
-    def __init__(self, base: TaskModel, shape: ModelShape, models: Mapping[int, TaskModel], draws: Mapping[int, Draws]) -> None:
+    def __init__(
+        self, base: TaskModel, shape: ModelShape, models: Mapping[int, TaskModel], draws: Mapping[int, Draws], *, hidden: bool = False
+    ) -> None:
         self.models, self.rows = dict(models), Rows()
         self._view = view_of(base)
         self._head_kind, self._pad_id = base.head_kind, base.pad_id
@@ -164,6 +168,8 @@ class Trunk:
         names = {id(module): name for name, module in backbone.named_modules()}
         self._layers = [(names[id(block)], block) for block in transformer_blocks(backbone, shape)]
         self._first = self._first_adapted(adapted)
+        if hidden:
+            with_hidden(backbone)
         for path in sorted(adapted, key=lambda path: -path.count(".")):  # inner modules first, so that outer routers hold them
             parent, _, leaf = path.rpartition(".")
             owner = backbone.get_submodule(parent)
@@ -182,7 +188,7 @@ class Trunk:
         return min((place for place in places if place is not None), default=len(names))
 
     def outputs(self, batches: Mapping[int, Batch]) -> dict[int, Tensor]:
-        """Of each trial what its model gives for its batch: [n, outputs], for causal_lm [n, tokens kept, vocabulary].
+        """Of each trial what its model gives for its batch: [n, outputs], for causal_lm [n, tokens kept, vocabulary or width].
 
         Trials with the same batch (the same object) share the rows below the first adapted layer.
         """

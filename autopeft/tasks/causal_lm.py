@@ -128,6 +128,11 @@ class CausalLm:
         return {}
 
 
+def following(batch: Batch) -> Tensor:
+    """The label that logits at each kept position are to say, [n, kept]: that of the next token."""
+    return batch["labels"][:, batch["logits_to_keep"] + 1]
+
+
 def _opened(prompt: str, completion: str) -> str:
     joined = not prompt or prompt[-1].isspace() or completion[:1].isspace()
     return prompt if joined else f"{prompt}\n"
@@ -142,6 +147,6 @@ def _token_losses(model: Forward, batch: Batch) -> tuple[Tensor, Tensor]:
     logits = model(batch)
     if logits.shape[1] != len(kept):
         logits = logits[:, kept]
-    following = batch["labels"][:, kept + 1]
-    losses = F.cross_entropy(logits.float().flatten(0, 1), following.flatten(), ignore_index=NOT_COUNTED, reduction="none")
-    return losses.view_as(following), following != NOT_COUNTED
+    wanted = following(batch)
+    losses = F.cross_entropy(logits.float().flatten(0, 1), wanted.flatten(), ignore_index=NOT_COUNTED, reduction="none")
+    return losses.view_as(wanted), wanted != NOT_COUNTED

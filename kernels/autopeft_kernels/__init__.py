@@ -6,4 +6,6 @@ takes the one or the other by device. Nothing needs a kernel to be right.
 
 Rows of all trials stand in one matrix, trial after trial: `bounds` (G + 1 ascending row numbers, from 0 to the
 number of rows) says that trial g owns rows bounds[g] to bounds[g + 1]. A trial may own none.
+
+After one call with the same bounds and weights an operation can be recorded in a CUDA graph; weights must then stay where they stand.
 """

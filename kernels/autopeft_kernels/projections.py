@@ -123,7 +123,7 @@ def shrink(
             x, addresses(weights), addresses(biases or weights), out if scaling is None else scaling, numbers(widths, x.device), table, out,
             K=x.shape[1], R=most, KIND=kind, SCALED=scaling is not None, BIAS=bool(biases), ACROSS=across, **_stored(weights),
             STEP=common_step(widths), UPCAST=interpreted(), BLOCK_M=block_m, BLOCK_K=32 if whole else 128 if block_r == 16 else 64,
-            BLOCK_R=block_r, num_stages=3,
+            BLOCK_R=block_r, num_stages=4,
         )  # fmt: skip
     return out
 

@@ -17,6 +17,10 @@ def reference(u: Tensor, v: Tensor, bounds: tuple[int, ...]) -> Tensor:
     return out
 
 
+LONG = (0, 2500, 2500, 2501)
+"""Rows of one trial that are parted once more."""
+
+
 def _inputs(bounds: tuple[int, ...]) -> Any:
     def make(dtype: torch.dtype, generator: torch.Generator) -> dict[str, Any]:
         rows = bounds[-1]
@@ -25,4 +29,4 @@ def _inputs(bounds: tuple[int, ...]) -> Any:
     return make
 
 
-CASES = [Case(name, _inputs(bounds), reference) for name, bounds in SEGMENTS.items()]
+CASES = [Case(name, _inputs(bounds), reference) for name, bounds in {**SEGMENTS, "a long trial": LONG}.items()]

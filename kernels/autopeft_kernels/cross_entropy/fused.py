@@ -58,13 +58,14 @@ class _CrossEntropy(torch.autograd.Function):
                 num_warps=8,
             )
             torch.mm(logits, frozen, out=dx[chunk])
-        ctx.save_for_backward(dx, owner)
+        ctx.save_for_backward(dx)
+        ctx.owner = owner  # kept for all calls; made in inference mode it could not be saved
         return torch.stack([losses[start:end].sum() for start, end in spans(bounds)])
 
     @staticmethod
     def backward(ctx: Any, d: Tensor) -> Any:
-        dx, owner = ctx.saved_tensors
-        return dx * d[owner].to(dx.dtype)[:, None], None, None, None
+        (dx,) = ctx.saved_tensors
+        return dx * d[ctx.owner].to(dx.dtype)[:, None], None, None, None
 
 
 def cross_entropy(x: Tensor, weight: Tensor, targets: Tensor, bounds: Bounds) -> Tensor:

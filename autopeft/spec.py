@@ -197,6 +197,9 @@ class StudySpec(Part):
     share_frozen_layers: bool = Field(
         True, description="keep what the layers below the first adapted one compute and share it between trials; numbers are the same"
     )
+    keep_casts: bool = Field(
+        True, description="in bf16, cast the frozen weights once for a trial and not in every step; numbers are the same"
+    )
     executor: ExecutorSpec = ExecutorSpec()
     storage: str = Field("", description="postgresql://user@host/database instead of a file in the study's folder; no password in it")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto is bf16 where the device does it well")

@@ -21,11 +21,11 @@ PACKAGES = {"autopeft": ROOT, "autopeft_searchspace": ROOT / "searchspace", "aut
 ORDER = (
     *("errors", "files", "redaction", "statistics", "study_format"),
     *("spec", "trial", "budget", "marked_yaml", "spec_errors", "spec_file"),
-    *("hub", "tables", "data", "first_look", "device", "batches", "updates", "training", "meters"),
+    *("hub", "tables", "data", "first_look", "device", "batches", "updates", "training", "meters", "casts"),
     *("models", "tasks", "packing", "objectives", "layerwise", "applying", "adapter_files", "checks"),
     *("tracing", "memory", "baselines", "footprint", "plan", "spending"),
     *("front", "storage", "ledger", "layer_importance", "recorded", "tested", "train_result", "record", "view", "study_folder"),
-    *("surrogate", "samplers", "promotion", "warm_start", "proposals"),
+    *("surrogate", "samplers", "promotion", "warm_start", "proposals", "ahead"),
     *("report", "export", "picks", "dashboard"),
     *("execute", "merged", "model_card"),
     *("coordinator", "estimate", "train", "api"),
@@ -33,7 +33,7 @@ ORDER = (
 )
 """Modules and packages of autopeft from the bottom up: each may import what stands before it."""
 
-COORDINATOR_SIDE = {"coordinator", "study_folder", "record", "dashboard", "train"}
+COORDINATOR_SIDE = {"coordinator", "ahead", "study_folder", "record", "dashboard", "train"}
 """Who may open the ledger: the coordinator writes it, the others read."""
 
 DRAWN = ("autopeft.cli.progress", "autopeft.cli.live")

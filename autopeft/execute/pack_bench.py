@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from autopeft.casts import Casts
 from autopeft.execute.workbench import Outcome, Workbench, ending
 from autopeft.packing.pack import Pack
 from autopeft.packing.passes import passes
@@ -52,7 +53,15 @@ class PackBench:
         tokens_per_pass: float = float("inf"),
     ) -> None:
         self._bench, self._at_rung, self._at_step, self._at_end = bench, at_rung, at_step, at_end
-        self._pack = Pack(bench.model, bench.shape, bench.task, bench.device, graphs=bench.spec.executor.graphs)
+        self._casts = Casts(bench.device.type)
+        self._pack = Pack(
+            bench.model,
+            bench.shape,
+            bench.task,
+            bench.device,
+            graphs=bench.spec.executor.graphs,
+            casts=self._casts if bench.spec.keep_casts else None,
+        )
         self._running: dict[int, Running] = {}
         self._fits, self._tokens_per_pass = fits, tokens_per_pass
         self._most: int | None = None
@@ -73,6 +82,7 @@ class PackBench:
             return
         self._bench.use(QUANTISATIONS[0])
         own = copy.copy(self._bench)
+        own.casts = self._casts
         own.model = view_of(self._bench.model, changed_paths(trial.configuration, self._bench.shape))
         recipe = own.recipe(trial.rungs[-1])
         try:

@@ -22,6 +22,7 @@ import torch
 from autopeft.adapter_files import save_adapter
 from autopeft.baselines import REFERENCE, baselines
 from autopeft.batches import training_batches
+from autopeft.casts import Casts
 from autopeft.data import read_data
 from autopeft.device import autocast, environment, find_attention, find_device, find_precision
 from autopeft.execute.bases import Bases
@@ -80,6 +81,7 @@ class Workbench:
         self.search_set = self.encode(self.splits.search)
         self.confirm_set = self.encode(self.splits.confirm)
         self.strategy: LayerStrategy | None = None
+        self.casts = Casts(self.device.type)
 
     def load(self, quantisation: str) -> TaskModel:
         """The base model with its task head anew, on the device."""
@@ -187,6 +189,7 @@ class Workbench:
         batches = self.batches(recipe, seed=0)
         marks: list[float] = []
         self.build(configuration, seed=0)
+        self.cast_frozen()
         try:
             train(
                 self.model,
@@ -242,7 +245,15 @@ class Workbench:
         if self.strategy:
             self.strategy.attach(self.model)
 
+    def cast_frozen(self) -> None:
+        """For the training of what was built; weights that no backward pass meets are cast in passing, as ever."""
+        if self.precision == "bf16" and self.spec.keep_casts and not self.strategy:
+            depth = untouched_layers(self.model.adapter_parameters(), self.blocks)
+            below = {id(module) for block in self.blocks[:depth] for module in block.modules()}
+            self.casts.put_on(module for module in self.model.backbone.modules() if id(module) not in below)
+
     def restore(self) -> None:
+        self.casts.take_off()
         if self.strategy:
             self.strategy.undo()
             self.strategy = None
@@ -280,6 +291,7 @@ class Workbench:
 
         try:
             self.build(trial.configuration, trial.seed)
+            self.cast_frozen()
             batches = self.batches(recipe, trial.seed)
             with self.frozen.below(self.model, self.blocks, self.untouched_layers()):
                 train(
@@ -293,6 +305,7 @@ class Workbench:
                     self.strategy,
                     trial.configuration.optimizer,
                 )
+            self.casts.take_off()
             if not stopped_at:
                 at_end(self)
             state, reason = TrialState.COMPLETE, ""
@@ -315,7 +328,7 @@ class Workbench:
             stored = save_adapter(self.model, trial.configuration, Path(trial.save_to), self.strategy) if trial.save_to else None
             run = Run(progress.ends, stored, None if self.strategy and self.strategy.prunes else lambda: self.peak(recipe))
             measurements.update(self.strategy.measurements() if self.strategy else {})
-            with self.frozen.pause():
+            with self.frozen.pause(), self.casts.pause():
                 values = [(objective, objective.measure(run)) for objective in measured().values()]
             measurements.update({o.name: Measurement(value, o.unit) for o, value in values if value is not None})
         return Observation(

@@ -6,11 +6,13 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
 
 from autopeft import updates
+from autopeft.casts import Casts
 from autopeft.device import autocast
 from autopeft.models.head import TaskModel
 from autopeft.packing import vocabulary
@@ -46,13 +48,17 @@ Outcome = float | Exception
 
 class Pack:
     """base: the bare task model on `device`, of which every member's model is a view (`views.view_of`).
-    graphs: whether steps whose shapes recur are recorded as CUDA graphs, on a device that has them."""
+    graphs: whether steps whose shapes recur are recorded as CUDA graphs, on a device that has them. casts: what keeps frozen
+    weights in bfloat16 for all, None to cast them in every step."""
 
-    def __init__(self, base: TaskModel, shape: ModelShape, task: Task, device: torch.device, *, graphs: bool = True) -> None:
+    def __init__(
+        self, base: TaskModel, shape: ModelShape, task: Task, device: torch.device, *, graphs: bool = True, casts: Casts | None = None
+    ) -> None:
         self._base, self._shape, self._task, self._device = base, shape, task, device
         self._members: dict[int, Member] = {}
         self._arena = Arena(device)
         self._trunk: Trunk | None = None
+        self._casts = casts
         self._vocabulary = vocabulary.plain_vocabulary(base)
         self._graphs = Graphs(cuda_recorder(device) if graphs and device.type == "cuda" else None)
 
@@ -90,12 +96,16 @@ class Pack:
 
     def leave(self, number: int) -> None:
         """Its model stays as it is trained so far; the others do not notice."""
-        del self._members[number]
+        member = self._members.pop(number)
+        if self._casts:
+            self._casts.take_off(member.model.modules())
         self._arena.remove(number)
         self._changed()
 
     def _changed(self) -> None:
         """Who is in the pack."""
+        if self._trunk and self._casts:
+            self._casts.take_off(self._trunk.modules())
         self._trunk = None
         self._graphs.forget()
 
@@ -138,6 +148,8 @@ class Pack:
             models = {number: member.model for number, member in self._members.items()}
             draws = {number: member.draws for number, member in self._members.items()}
             self._trunk = Trunk(self._base, self._shape, models, draws, hidden=self._vocabulary is not None)
+            if self._casts and next(iter(self._members.values())).recipe.precision == "bf16":
+                self._casts.put_on(chain(self._trunk.modules(), *(model.modules() for model in models.values())))
         self._arena.before_backward()
 
     def _compute(self, batches: Mapping[int, Batch], rates: Tensor, steps: Tensor) -> Tensor:

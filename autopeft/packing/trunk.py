@@ -179,6 +179,11 @@ class Trunk:
             layer.register_forward_pre_hook(self._spread, with_kwargs=True)
         self._view.train()
 
+    def modules(self) -> Iterator[nn.Module]:
+        """Those that all trials share, but for layers below the first adapted one, which no backward pass meets."""
+        below = {id(module) for _, layer in self._layers[: self._first] for module in layer.modules()}
+        return (module for module in self._view.backbone.modules() if id(module) not in below)
+
     def _first_adapted(self, adapted: Mapping[str, Any]) -> int:
         """The first layer with an adapter; 0 where something outside the layers is adapted, or the model's own head needs its inputs."""
         names = [name for name, _ in self._layers]

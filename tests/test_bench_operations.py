@@ -109,24 +109,38 @@ def test_what_waits_or_cannot_be_recorded_is_timed_call_by_call(
         if waits and cuda.mode == "error":
             raise RuntimeError("called a synchronizing CUDA operation")
 
-    def replayed(call: Any, stream: Any) -> float:
+    def record(call: Any, stream: Any) -> Any:
         if not recorded:
             raise RuntimeError("operation not permitted when stream is capturing")
-        return 1.0 if call is fill else 3.0
+        return SimpleNamespace(replay=call)
 
     def fill() -> None: ...
 
     monkeypatch.setattr(timer.torch, "cuda", cuda)
     monkeypatch.setattr(timer, "_fill", lambda device: fill)
-    monkeypatch.setattr(timer, "_FOUND", {})
-    monkeypatch.setattr(timer, "_replayed", replayed)
-    monkeypatch.setattr(timer, "_between_events", lambda call, fill, stream: 0.5)
+    monkeypatch.setattr(timer, "_recorded", record)
+    monkeypatch.setattr(timer, "_between", lambda call, stream: 1.0 if call is fill else 0.5 if call is given else 3.0)
+    given = call
     taken = timer.seconds(lambda: call, torch.device("cuda"))
-    assert taken == ((2.0 / timer.CALLS, "graph") if recorded and not waits else (0.5, "events"))
+    assert (taken.seconds, taken.how) == ((2.0 / timer.CALLS, "graph") if recorded and not waits else (0.5, "events"))
+    assert taken.spread == 0.0
+    assert taken.resolved
     assert cuda.mode == "default"
 
 
 def test_a_cpu_goes_by_the_clock(modules: dict[str, ModuleType]) -> None:
-    taken, how = modules["device_time"].seconds(lambda: lambda: None, CPU)
-    assert how == "clock"
-    assert taken >= 0
+    taken = modules["device_time"].seconds(lambda: lambda: None, CPU)
+    assert taken.how == "clock"
+    assert taken.seconds >= 0
+
+
+def test_what_drowns_in_noise_is_no_number(
+    operations: ModuleType, modules: dict[str, ModuleType], sizes: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = modules["device_time"].taken([-3e-6, -1e-6, 0.0, 1e-6, 2e-6], "graph")
+    assert not found.resolved
+    monkeypatch.setattr(operations, "seconds", lambda make, device: found)
+    work = operations.Work("outer", "forward", "naive", lambda: lambda: None)
+    row = operations.measured(work, sizes, operations.Rates(1.0, 1.0), CPU, torch.float32)
+    assert (row["seconds"], row["share_of_bound"], row["measured_by"]) == ("below resolution", "", "graph")
+    assert modules["device_time"].taken([4e-6, 5e-6, 6e-6], "graph").resolved

@@ -214,8 +214,8 @@ def of_adamw(sizes: Sizes, device: torch.device) -> Iterator[Work]:
             flat = Flat(*buffers, bounds, torch.ones(g * blocks, dtype=torch.bool, device=device))
             ones = torch.ones(g, device=device)
             run = importlib.import_module(f"autopeft_kernels.adamw.{way}").adamw
-            steps = ones.long()
-            return lambda: run(flat, 1e-3 * ones, 0.01 * ones, ones, steps, BLOCK, BETAS, EPSILON)
+            given = 1e-3 * ones, 0.01 * ones, ones, ones.long()  # rates, decay, clip, steps
+            return lambda: run(flat, *given, BLOCK, BETAS, EPSILON)
 
         return make
 
@@ -256,8 +256,8 @@ class Rates:
         large = device.type == "cuda"
         source, side = torch.empty(2**28 if large else 2**24, device=device), 8192 if large else 1024
         target, a = torch.empty_like(source), torch.randn(side, side, device=device).to(dtype)
-        copy, _ = seconds(lambda: lambda: target.copy_(source), device)
-        product, _ = seconds(lambda: lambda: a @ a, device)
+        copy = seconds(lambda: lambda: target.copy_(source), device).seconds
+        product = seconds(lambda: lambda: a @ a, device).seconds
         return cls(2 * source.nbytes / copy, 2 * side**3 / product)
 
     def bound(self, operation: str, part: str, sizes: Sizes, itemsize: int) -> float:
@@ -269,14 +269,15 @@ def measured(work: Work, sizes: Sizes, rates: Rates, device: torch.device, dtype
     bound = rates.bound(work.operation, work.part, sizes, dtype.itemsize)
     row = {"operation": work.operation, "part": work.part, **asdict(sizes), "type": str(dtype).removeprefix("torch."), "way": work.way}
     taken: float | str = work.note
-    how, share = "", ""
+    how, spread, share = "", "", ""
     if work.make is not None:
         try:
-            taken, how = seconds(work.make, device)
-            share = f"{bound / taken:.3f}"
+            found = seconds(work.make, device)
+            taken, how = found.seconds if found.resolved else "below resolution", found.how
+            spread, share = f"{found.spread:.3g}", f"{bound / found.seconds:.3f}" if found.resolved else ""
         except Exception as error:  # a way that fails must not keep the others from being measured
             taken = f"failed: {type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"[:150]
-    return {**row, "seconds": taken, "measured_by": how, "bound_seconds": bound, "share_of_bound": share}
+    return {**row, "seconds": taken, "spread_seconds": spread, "measured_by": how, "bound_seconds": bound, "share_of_bound": share}
 
 
 def main() -> None:

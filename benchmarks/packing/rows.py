@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import platform
 import time
 from collections.abc import Callable, Sequence
@@ -14,27 +15,29 @@ import torch
 
 from autopeft.device import RECORDED_PACKAGES, device_name
 
-RESULTS = Path(__file__).parents[1] / "results"
+RESULTS = Path(os.environ.get("BENCHMARK_RESULTS") or Path(__file__).parents[1] / "results")
 REPEATS = 5
 
 
-def write(name: str, rows: Sequence[dict[str, Any]], device: torch.device) -> None:
+def write(name: str, rows: Sequence[dict[str, Any]], device: torch.device, *, in_words: bool = True) -> None:
     """results/<name>-<device>.csv anew, and the rows in words."""
     _path(name, device).unlink(missing_ok=True)
-    add(name, rows, device)
+    add(name, rows, device, in_words=in_words)
 
 
-def add(name: str, rows: Sequence[dict[str, Any]], device: torch.device) -> None:
-    """Rows at the end of results/<name>-<device>.csv, and in words."""
+def add(name: str, rows: Sequence[dict[str, Any]], device: torch.device, *, in_words: bool = True) -> None:
+    """Rows at the end of results/<name>-<device>.csv, and in words. `BENCHMARK_RESULTS` names another folder."""
     where = {"device": device_name(device), "python": platform.python_version(), **{name: version(name) for name in RECORDED_PACKAGES}}
     path = _path(name, device)
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     first = not path.exists()
     with path.open("a", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [*rows[0], *where], lineterminator="\n")
         if first:
             writer.writeheader()
         writer.writerows({**row, **where} for row in rows)
+    if not in_words:
+        return
     for row in rows:
         print("  ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in row.items()))
     print(f"{len(rows)} rows -> {path}")
@@ -57,8 +60,8 @@ def _path(name: str, device: torch.device) -> Path:
     return RESULTS / f"{name}-{device.type}.csv"
 
 
-def seconds(run: Callable[[], object], device: torch.device) -> float:
-    """Median of `REPEATS` calls after two that warm up."""
+def each_seconds(run: Callable[[], object], device: torch.device) -> list[float]:
+    """Of `REPEATS` calls after two that warm up."""
     found = []
     for _ in range(REPEATS + 2):
         if device.type == "cuda":
@@ -68,4 +71,4 @@ def seconds(run: Callable[[], object], device: torch.device) -> float:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         found.append(time.perf_counter() - start)
-    return sorted(found[2:])[REPEATS // 2]
+    return found[2:]

@@ -1,7 +1,8 @@
 """Ways of `ways.py` measured in processes of their own, which can be stopped and replaced when one fails.
 
 A process that measures waits for orders. For each it builds the step and makes `WARM` of them, which compiles and captures
-whatever has to be, says so, and on a word makes steps for `REPEATS` spans of time: so several can be set off at once.
+whatever has to be, says so, and on a word makes steps for `REPEATS` spans of time: so several can be set off at once. After
+a way that failed, also in recording a pack's steps, another process measures the next.
 """
 
 from __future__ import annotations
@@ -23,11 +24,13 @@ from unittest import mock
 
 import torch
 from rows import REPEATS
-from ways import COMPILED, PACKED, PROCESSES, WAYS, NeedsCuda, Setting, without_masks
+from ways import COMPILED, PACKED, PROCESSES, RECORDED, WAYS, NeedsCuda, Setting, without_masks
 
 WARM = 10
 """Steps before the measured ones."""
 START_SECONDS, MPS_SECONDS = 180.0, 60.0
+CONNECTIONS = {"CUDA_DEVICE_MAX_CONNECTIONS": "32"}
+"""Queues of a process to the device. There are 8 otherwise, behind which more streams wait for each other."""
 Answer = dict[str, Any]
 
 
@@ -50,7 +53,7 @@ class Process:
     """A process that measures, started when it is first asked and again after it failed. environ: what it sees besides ours."""
 
     def __init__(self, device: torch.device, span: float, environ: Mapping[str, str]) -> None:
-        self._device, self._span, self._environ = device, span, dict(environ)
+        self._device, self._span, self._environ = device, span, CONNECTIONS | dict(environ)
         self._process: Any = None
 
     def start(self) -> None:
@@ -88,12 +91,16 @@ class Process:
         self.end()
         raise OutOfTime
 
+    def dismiss(self) -> None:
+        """Let it end by itself where it waits for an order."""
+        if self._process is not None:
+            with suppress(OSError):
+                self._end.send(None)
+
     def end(self, patience: float = 0.0) -> None:
-        """patience: seconds for it to end by itself where it waits for an order."""
+        """patience: seconds for it to end by itself."""
         if self._process is not None:
             if patience:
-                with suppress(OSError):
-                    self._end.send(None)
                 self._process.join(patience)
             self._process.kill()
             self._process.join()
@@ -122,10 +129,10 @@ def ask(processes: Sequence[Process], order: Order, until: float) -> Answer:
             raise
         return {"problem": f"a process ended: {error}"}
     problem = problem or next((answer for answer in found if "problem" in answer), None)
+    if any(answer.get("spoilt", "problem" in answer) for answer in (*warm, *found)):
+        for process in processes:
+            process.end()
     if problem:
-        if problem.get("spoilt", True):
-            for process in processes:
-                process.end()
         return {"problem": problem["problem"]}
     each = 1 if order.way in PROCESSES else order.at_once
     totals = sorted(each * sum(rates) for rates in zip(*(answer["rates"] for answer in found), strict=True))
@@ -142,7 +149,7 @@ def ask(processes: Sequence[Process], order: Order, until: float) -> Answer:
 def serve(device: torch.device, span: float, parent: Any) -> None:
     """In a process that measures."""
     parent.send({})
-    cuda, kept = device.type == "cuda", dict[tuple[str, int, int], Setting]()
+    kept = dict[tuple[str, int, int], Setting]()
     while (order := parent.recv()) is not None:
         try:
             key = order.shape, order.tokens, order.length
@@ -154,9 +161,8 @@ def serve(device: torch.device, span: float, parent: Any) -> None:
             measure(order, kept[key], span, parent)
         except Exception as error:
             kept.clear()
-            spoilt = cuda and not isinstance(error, torch.OutOfMemoryError)
-            words = (str(error).strip() or type(error).__name__).splitlines()[0]
-            parent.send({"problem": words if isinstance(error, NeedsCuda) else f"{type(error).__name__}: {words}", "spoilt": spoilt})
+            expected, words = isinstance(error, NeedsCuda), (str(error).strip() or type(error).__name__).splitlines()[0]
+            parent.send({"problem": words if expected else f"{type(error).__name__}: {words}", "spoilt": not expected})
         tidy(device)
 
 
@@ -171,7 +177,10 @@ def measure(order: Order, setting: Setting, span: float, parent: Any) -> None:
         if parent.recv():
             found = rates(step, setting.device, span)
             peak = torch.cuda.max_memory_allocated(setting.device) if setting.device.type == "cuda" else None
-            parent.send({"rates": found, "peak": peak, "recorded": getattr(step, "recorded", "")})
+            recorded = getattr(step, "recorded", "")
+            failed = setting.device.type == "cuda" and order.way in RECORDED and not recorded
+            parent.send({"rates": found, "peak": peak, "recorded": recorded, "spoilt": failed})
+    setting.casts.take_off()
     if order.way in COMPILED:
         torch.compiler.reset()
 
@@ -212,13 +221,14 @@ def mps(*, wanted: bool) -> Iterator[dict[str, str] | None]:
     if program is None:
         yield None
         return
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # the service may still write there
         places = {name: str(Path(folder) / name) for name in ("CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY")}
         environ = {**os.environ, **places}
 
         def control(*arguments: str, said: str = "") -> str:
             given: dict[str, Any] = {"input": said, "env": environ, "timeout": MPS_SECONDS, "check": False}
-            return subprocess.run([str(program), *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, **given).stdout
+            out = subprocess.DEVNULL if arguments else subprocess.PIPE  # the service keeps a pipe open
+            return subprocess.run([str(program), *arguments], stdout=out, stderr=subprocess.DEVNULL, text=True, **given).stdout
 
         def starts() -> bool:
             try:

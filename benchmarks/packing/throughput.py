@@ -5,7 +5,8 @@
 
 `ways.py` says what is compared. LoRA r=8 on q,v of random weights in the shape of the model: rates do not depend on weights, so that
 nothing is downloaded. What matters most comes first, each row is written once it is measured, and a way that fails has its
-error in the row. After --seconds the rest is left out; --missing measures what the file does not have from this device yet.
+error in the row. After --seconds the rest is left out; --missing keeps the file and measures what it does not have from this device
+and version of torch yet, at last what failed before.
 
     at_once            trials in one pass, on streams, or in processes of their own
     tokens, length     of a step of one trial, and of each example
@@ -15,7 +16,8 @@ error in the row. After --seconds the rest is left out; --missing measures what 
     recorded           whether a pack's steps were replays of a CUDA graph
     mps                whether processes share the GPU through NVIDIA's Multi-Process Service (`processes.mps`)
 
-Writes ../results/throughput-<device>.csv, and ../results/throughput-summary-<device>.csv: best packed against the best alternative.
+Writes ../results/throughput-<device>.csv and, after each row, ../results/throughput-summary-<device>.csv: best packed against the best
+alternative.
 """
 
 from __future__ import annotations
@@ -36,7 +38,9 @@ from ways import COMPILED, PACKED, PROCESSES, SHAPES, WAYS
 from autopeft.device import device_name
 
 LARGE = ("llama-1b",)
-LARGE_WAYS = ("sequential", "graphs", "packed", "streams", "processes-graphs", *COMPILED)
+LARGE_FIRST = ("sequential", "sequential-casting", "graphs", "packed")
+FIRST = (*LARGE_FIRST, "streams", "processes-graphs")
+LARGE_WAYS = (*FIRST, *COMPILED)
 MOST_LARGE = 8
 """Trials at once of a large model."""
 WAY_SECONDS, LEAST_SECONDS, END_SECONDS = 150.0, 5.0, 5.0
@@ -47,15 +51,17 @@ Counts = dict[str, Sequence[int]]
 
 
 def plan(shapes: Sequence[str], tokens: Sequence[int], lengths: Sequence[int], ways: Sequence[str], counts: Counts) -> list[Order]:
-    """All orders: first small models at the first number of tokens in every way, then small and large ones at all others,
-    then what takes long to compile, then further lengths."""
+    """All orders: the ways that matter most of small models at the first number of tokens, then of large ones at all; the other
+    ways at the first number of tokens; small models at the other numbers; further lengths."""
 
     def stage(order: Order) -> int:
         if order.length != lengths[0]:
-            return 4
-        if order.shape not in LARGE and order.tokens == tokens[0]:
-            return 0
-        return 3 if order.way in COMPILED else 2 if order.shape in LARGE else 1
+            return 5
+        if order.shape in LARGE and order.way in LARGE_FIRST:
+            return 1
+        if order.tokens == tokens[0]:
+            return 0 if order.shape not in LARGE and order.way in FIRST else 2
+        return 3 if order.way in FIRST else 4
 
     every = (
         Order(shape, count, length, way, at_once)
@@ -80,20 +86,20 @@ def counts_of(trials: Sequence[int], processes: Sequence[int]) -> Counts:
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The best packed row of each shape, tokens and length against the best without packing."""
+    """The best packed row of each shape, tokens and length against the best without packing and against peft as it comes."""
     found = []
     for key in dict.fromkeys(tuple(row[name] for name in KEY[:3]) for row in rows):
         mine = [row for row in rows if tuple(row[name] for name in KEY[:3]) == key and not row["problem"]]
         rate = {id(row): float(row["steps_per_second"]) for row in mine}
         packs = [row for row in mine if row["way"] in PACKED]
         others = [row for row in mine if row["way"] not in PACKED]
-        plain = [row for row in others if row["way"] == "sequential"]
+        plain, casting = ([row for row in others if row["way"] == way] for way in ("sequential", "sequential-casting"))
         named: dict[str, Any] = dict(zip(KEY[:3], key, strict=True))
-        best = [max(group, key=lambda row: rate[id(row)], default=None) for group in (packs, others, plain)]
+        best = [max(group, key=lambda row: rate[id(row)], default=None) for group in (packs, others, plain, casting)]
         for name, row in zip(("packed", "alternative"), best, strict=False):
             named[name] = f"{row['way']} {row['at_once']}" if row else "not measured"
             named[f"{name}_steps_per_second"] = rate[id(row)] if row else ""
-        for name, row in zip(("ratio_to_alternative", "ratio_to_sequential"), best[1:], strict=True):
+        for name, row in zip(("ratio_to_alternative", "ratio_to_sequential", "ratio_to_sequential_casting"), best[1:], strict=True):
             named[name] = rate[id(best[0])] / rate[id(row)] if best[0] and row else ""
         found.append(named)
     return found
@@ -119,7 +125,10 @@ def processes_of(device: torch.device, span: float, count: int, *, with_mps: boo
             yield alone, together, "yes" if environ else "none"
         finally:
             for process in (alone, *together):
-                process.end(END_SECONDS)
+                process.dismiss()
+            until = time.monotonic() + END_SECONDS
+            for process in (alone, *together):
+                process.end(max(0.1, until - time.monotonic()))
 
 
 def main() -> None:
@@ -133,7 +142,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, nargs="+", default=[2, 4, 8])
     parser.add_argument("--seconds", type=float, default=540, help="of the whole")
     parser.add_argument("--span", type=float, default=0.3, help=f"seconds; each row has {REPEATS} of them")
-    parser.add_argument("--missing", action="store_true", help="keep the rows there are, measure the others")
+    parser.add_argument("--missing", action="store_true", help="keep the rows there are, measure the others and what failed")
     parser.add_argument("--without-mps", action="store_true")
     given = parser.parse_args()
     end = time.monotonic() + given.seconds
@@ -142,20 +151,22 @@ def main() -> None:
         return
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the processes are ended
     device = torch.device(given.device)
-    there = known(device) if given.missing else []
-    path = RESULTS / f"throughput-{device.type}.csv"
-    if not there:
-        path.unlink(missing_ok=True)
-    had = {tuple(row[name] for name in KEY) for row in there}
-    orders = plan(given.shapes, given.tokens, given.lengths, given.ways, counts_of(given.trials, given.processes))
-    orders = [order for order in orders if tuple(str(getattr(order, name)) for name in KEY) not in had]
+    if not given.missing:
+        (RESULTS / f"throughput-{device.type}.csv").unlink(missing_ok=True)
+    orders = missing(plan(given.shapes, given.tokens, given.lengths, given.ways, counts_of(given.trials, given.processes)), known(device))
     most = max((order.at_once for order in orders if order.way in PROCESSES), default=0)
     with processes_of(device, given.span, most, with_mps=not given.without_mps) as (alone, together, shared):
         left_out = measure(orders, alone, together, shared, end, device)
     if left_out:
         print(f"left out after {given.seconds:.0f} s: " + ", ".join(" ".join(str(getattr(o, name)) for name in KEY) for o in left_out))
-    if path.exists() and (rows := known(device)):
-        write("throughput-summary", summary(rows), device)
+    summarise(device, in_words=True)
+
+
+def missing(orders: Sequence[Order], rows: Sequence[dict[str, str]]) -> list[Order]:
+    """Orders without a row, then those whose rows all have a problem."""
+    well, failed = ({tuple(row[name] for name in KEY) for row in rows if bool(row["problem"]) is problem} for problem in (False, True))
+    keys = {order: tuple(str(getattr(order, name)) for name in KEY) for order in orders}
+    return sorted((order for order in orders if keys[order] not in well), key=lambda order: keys[order] in failed)
 
 
 def measure(orders: Sequence[Order], alone: Process, together: Sequence[Process], shared: str, end: float, device: Any) -> list[Order]:
@@ -173,7 +184,14 @@ def measure(orders: Sequence[Order], alone: Process, together: Sequence[Process]
         row = {name: getattr(order, name) for name in KEY}
         row |= {name: found.get(name, "") for name in ("steps_per_second", "spread", "peak_memory_bytes", "warm_seconds", "recorded")}
         add("throughput", [{**row, "repeats": REPEATS, "mps": shared if several else "", "problem": found.get("problem", "")}], device)
+        summarise(device, in_words=False)
     return []
+
+
+def summarise(device: torch.device, *, in_words: bool) -> None:
+    """Write the summary of what this device and version of torch has rows of."""
+    if rows := known(device):
+        write("throughput-summary", summary(rows), device, in_words=in_words)
 
 
 if __name__ == "__main__":

@@ -1,25 +1,26 @@
 """Ways of making a training step of one or several trials of LoRA r=8 on q,v, which `throughput.py` compares.
 
-    sequential        one trial as peft and our plain loop train it, operation by operation
-    compiled          the same with forward and backward by torch.compile
-    compiled-graphs   the same in its mode `reduce-overhead`, which records CUDA graphs of forward and backward
-    graphs            the whole step of one trial (forward, backward, clipping, fused AdamW) as one CUDA graph, replayed
-    graphs-compiled   the same with forward and backward by torch.compile first
-    streams           several such graphs, each of a trial of its own, replayed side by side on streams of one process
-    processes         `sequential` in several processes that share the device
-    processes-graphs  `graphs` in several processes that share the device
-    packed            several trials in one pass by `autopeft.packing`, all on the same batch
-    packed-eager      the same without CUDA graphs
-    packed-apart      as packed, with a batch of its own for each trial
+    sequential          one trial as peft and our plain loop train it, operation by operation
+    sequential-casting  the same as it comes: autocast casts the frozen weights in every step
+    compiled            the same with forward and backward by torch.compile
+    compiled-graphs     the same in its mode `reduce-overhead`, which records CUDA graphs of forward and backward
+    graphs              the whole step of one trial (forward, backward, clipping, fused AdamW) as one CUDA graph, replayed
+    graphs-compiled     the same with forward and backward by torch.compile first
+    streams             several such graphs, each of a trial of its own, replayed side by side on streams of one process
+    processes           `sequential` in several processes that share the device
+    processes-graphs    `graphs` in several processes that share the device
+    packed              several trials in one pass by `autopeft.packing`, all on the same batch
+    packed-eager        the same without CUDA graphs
+    packed-apart        as packed, with a batch of its own for each trial
 
 Alternatives to packing get what speeds them up and a pack cannot have: no padding mask, hence neither its test nor attention that
 reads it (the examples here are of one length), and AdamW fused into one kernel. `sequential` has neither: it is what one gets
-without any effort. Data types are the study's in every way: bf16 autocast over weights in fp32. Every way reads the loss of each step.
+without any effort. Data types are the study's in every way: bf16 autocast over weights in fp32, of whose frozen ones every way but
+`sequential-casting` keeps copies in bf16 (`autopeft.casts`), as trials of a study do. Every way reads the loss of each step.
 """
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -32,6 +33,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoModel, BertConfig, LlamaConfig, MPNetConfig, PretrainedConfig
 
+from autopeft.casts import Casts
 from autopeft.device import autocast, find_precision
 from autopeft.models.head import TaskModel
 from autopeft.models.roles import find_shape
@@ -61,7 +63,7 @@ class NeedsCuda(Exception):
 
 
 class Setting:
-    """A model of a shape, a batch for it, and LoRA on all its layers."""
+    """A model of a shape, a batch for it, and LoRA on all its layers. casts: of the model's weights; to be taken off after each way."""
 
     def __init__(self, shape: str, tokens: int, length: int, device: torch.device) -> None:
         with device:  # random weights of a large model take long on a CPU
@@ -73,6 +75,7 @@ class Setting:
         self.shape, self.device, self.code = find_shape(backbone), device, sys.modules[type(backbone).__module__]
         self.rows, self.length = max(1, tokens // length), length
         precision = find_precision("auto", device)
+        self.casts = Casts(device.type)
         self.recipe = Recipe("", "mean", "", "", length, length, device.type, precision, self.rows, 10**9, 0.06, DECAY, CLIP, False)
         lora = Component("lora", 8, tuple(range(self.shape.layers)), ("q", "v"), {"alpha": 8})
         self.configuration = Configuration((lora,), LEARNING_RATE)
@@ -84,10 +87,13 @@ class Setting:
         ids = torch.randint(5, 1000, (self.rows, self.length), device=self.device)
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids[:, 0] % 2}
 
-    def trial(self) -> TaskModel:
+    def trial(self, *, casting: bool = False) -> TaskModel:
+        """casting: in every step, as autocast does by itself."""
         model = view_of(self.model)
         model.backbone = adapt(model.backbone, self.configuration, self.shape, task_type="FEATURE_EXTRACTION").to(self.device)
         model.open_head()
+        if self.recipe.precision == "bf16" and not casting:
+            self.casts.put_on(model.backbone.modules())
         return model.train()
 
 
@@ -107,13 +113,23 @@ def _no_mask(*args: Any, **named: Any) -> None:
     """A plain function, which torch.compile can read."""
 
 
+def _position_bias(self: Any, x: Tensor, position_ids: Tensor | None = None, num_buckets: int = 32) -> Tensor:
+    """MPNet's, counted on the device: transformers up to 5.17 counts on the host and copies, which no capture allows."""
+    at = torch.arange(x.size(1), device=x.device)
+    values = self.relative_attention_bias(self.relative_position_bucket(at[None, :] - at[:, None], num_buckets=num_buckets))
+    return values.permute(2, 0, 1).unsqueeze(0).expand(x.size(0), -1, -1, -1).contiguous()
+
+
 @contextmanager
 def without_masks(setting: Setting) -> Iterator[None]:
-    """Where tracing or a capture runs, transformers makes a mask even without padding, since it may not look at numbers."""
+    """Where tracing or a capture runs, transformers makes a mask even without padding, since it may not look at numbers. Nothing
+    comes from the host either."""
     with ExitStack() as stack:
         for name in ("create_bidirectional_mask", "create_causal_mask"):
             if hasattr(setting.code, name):
                 stack.enter_context(mock.patch.object(setting.code, name, _no_mask))
+        if hasattr(setting.code, "MPNetEncoder"):
+            stack.enter_context(mock.patch.object(setting.code.MPNetEncoder, "compute_position_bias", _position_bias))
         yield
 
 
@@ -151,29 +167,35 @@ class WholeStep:
 
 
 class Captured:
-    """A whole step as a CUDA graph with a memory pool of its own; its batch lies where it lay at the capture."""
+    """A whole step as a CUDA graph with a memory pool of its own; its batch lies where it lay at the capture.
+
+    stream: its own, on which it is captured: cuBLAS has one workspace for each stream, which graphs side by side must not share.
+    """
 
     def __init__(self, step: WholeStep) -> None:
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
+        self.stream = torch.cuda.Stream()
+        self.stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self.stream):
             for _ in range(SIDE_STEPS):
                 step()
-        torch.cuda.current_stream().wait_stream(side)
         torch.cuda.synchronize()
         self._step, self._graph = step, torch.cuda.CUDAGraph()  # the step holds what the graph writes to
-        with torch.cuda.graph(self._graph):
+        with torch.cuda.graph(self._graph, stream=self.stream):
             self.loss = step()
 
     def replay(self) -> None:
         self._graph.replay()
 
 
-def sequential(setting: Setting, trials: int) -> Callable[[], object]:
-    model = setting.trial()
+def sequential(setting: Setting, trials: int, *, casting: bool = False) -> Callable[[], object]:
+    model = setting.trial(casting=casting)
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = make_optimizer(parameters, LEARNING_RATE, DECAY)
     return lambda: train_step(lambda: setting.task.loss(model, setting.batch), optimizer, parameters, setting.recipe)
+
+
+def sequential_casting(setting: Setting, trials: int) -> Callable[[], object]:
+    return sequential(setting, trials, casting=True)
 
 
 def compiled(setting: Setting, trials: int, mode: str = "default") -> Callable[[], object]:
@@ -207,17 +229,17 @@ def graphs_compiled(setting: Setting, trials: int) -> Callable[[], object]:
 
 def streams(setting: Setting, trials: int) -> Callable[[], object]:
     require_cuda(setting)
-    each = [(Captured(WholeStep(setting)), torch.cuda.Stream()) for _ in range(trials)]
+    each = [Captured(WholeStep(setting)) for _ in range(trials)]
 
     def step() -> list[float]:
         now = torch.cuda.current_stream()
-        for captured, stream in each:
-            stream.wait_stream(now)
-            with torch.cuda.stream(stream):
+        for captured in each:
+            captured.stream.wait_stream(now)
+            with torch.cuda.stream(captured.stream):
                 captured.replay()
-        for _, stream in each:
-            now.wait_stream(stream)
-        return torch.stack([captured.loss for captured, _ in each]).tolist()
+        for captured in each:
+            now.wait_stream(captured.stream)
+        return torch.stack([captured.loss for captured in each]).tolist()
 
     return step
 
@@ -226,11 +248,9 @@ class PackedStep:
     """A step of a pack. same: whether all trials see one batch, as trials that run in step do."""
 
     def __init__(self, setting: Setting, trials: int, *, same: bool, graphs: bool) -> None:
-        known = "graphs" in inspect.signature(Pack).parameters
-        options: dict[str, Any] = {} if graphs or not known else {"graphs": False}
-        self._pack = Pack(setting.model, setting.shape, setting.task, setting.device, **options)
+        self._pack = Pack(setting.model, setting.shape, setting.task, setting.device, graphs=graphs, casts=setting.casts)
         for number in range(trials):
-            self._pack.join(number, setting.trial(), setting.recipe, setting.configuration)
+            self._pack.join(number, setting.trial(casting=True), setting.recipe, setting.configuration)
         self._batches = {number: setting.batch if same else setting.draw() for number in range(trials)}
 
     def __call__(self) -> None:
@@ -241,7 +261,7 @@ class PackedStep:
     @property
     def recorded(self) -> bool:
         """Whether it is by now the replay of a CUDA graph."""
-        return len(getattr(self._pack, "_graphs", ())) > 0
+        return len(self._pack._graphs) > 0
 
 
 def packed(setting: Setting, trials: int) -> Callable[[], object]:
@@ -263,6 +283,7 @@ def require_cuda(setting: Setting) -> None:
 
 WAYS: dict[str, Callable[[Setting, int], Callable[[], object]]] = {
     "sequential": sequential,
+    "sequential-casting": sequential_casting,
     "graphs": graphs,
     "packed": packed,
     "streams": streams,
@@ -276,5 +297,6 @@ WAYS: dict[str, Callable[[Setting, int], Callable[[], object]]] = {
 }
 """Name -> what makes a step of so many trials; of `processes`, of one trial in each."""
 PACKED = ("packed", "packed-apart", "packed-eager")
+RECORDED = ("packed", "packed-apart")
 COMPILED = ("compiled", "compiled-graphs", "graphs-compiled")
 PROCESSES = ("processes", "processes-graphs")

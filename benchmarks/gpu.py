@@ -1,14 +1,15 @@
 """Everything that needs a CUDA device, one after another: the tests marked `gpu`, then the tables of `benchmarks/`.
 
     python benchmarks/gpu.py [--only tests kernels ...] [--seconds 300]
+    BENCHMARK_RESULTS=/elsewhere python benchmarks/gpu.py
 
 Needs no network: the base model comes from an installed package, larger shapes have random weights. Each part has a limit of time
 (`PARTS`; --seconds: another one for each), at which it is ended with all processes that it started; what it wrote by then stays.
 All parts but those `ON_DEMAND` take 25 minutes at most, each by itself less than ten. A part that fails does not stop the others.
 
 Each writes its results/<name>-cuda.csv, whose rows name the device and versions, and results/gpu/<part>.log, whose last line
-says how it ended. After each part all tables there are stand in results/gpu/README.md, also those of earlier runs. Exit code 0
-where every part ended well, 1 where one did not, 2 without a CUDA device.
+says how it ended. After each part all tables there are stand in results/gpu/README.md, also those of earlier runs. `BENCHMARK_RESULTS`
+names another folder than results. Exit code 0 where every part ended well, 1 where one did not, 2 without a CUDA device.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ from pathlib import Path
 
 import torch
 
-HERE = Path(__file__).parent
-ROOT, RESULTS = HERE.parent, HERE / "results"
+HERE = Path(__file__).parent.absolute()
+ROOT = HERE.parent
+RESULTS = Path(os.environ.get("BENCHMARK_RESULTS") or HERE / "results").absolute()
 STUDY = "studies/agreement-minilm/study.yaml"
 PYTHON = sys.executable
 ROOM = 45
@@ -46,16 +48,24 @@ class Part:
     tables: tuple[str, ...] = ()
 
 
+TESTS = (
+    "tests/test_gpu.py",
+    "tests/kernels/test_kernels.py",
+    "tests/test_bench_throughput.py",
+    "tests/searchspace/test_prefix_attention.py",
+)
+"""Files with tests marked `gpu`, by importance: the others may need packages that are not there."""
+PYTEST = (PYTHON, "-m", "pytest", *TESTS, "-m", "gpu", "-vv", "-ra", "--tb=short", "-o", "timeout=120", "--continue-on-collection-errors")
 THROUGHPUT = (PYTHON, "benchmarks/packing/throughput.py", "--device", "cuda", "--seconds", "{seconds}")
 THROUGHPUT_TABLES = ("throughput-summary-cuda", "throughput-cuda")
 PARTS: dict[str, Part] = {
-    "tests": Part((PYTHON, "-m", "pytest", "-m", "gpu", "-vv", "-ra", "--tb=short", "--timeout=120"), 240),
+    "tests": Part(PYTEST, 240),
     "kernels": Part((PYTHON, "benchmarks/packing/operations.py", "--device", "cuda"), 150, ("kernels-cuda",)),
     "throughput": Part(THROUGHPUT, 560, THROUGHPUT_TABLES),
     "end-to-end": Part(
         (
             *(PYTHON, "benchmarks/packing/end_to_end.py", STUDY, "--device", "cuda", "--ways", "trainer", "packed", "four", "workers"),
-            *("--configurations", "16", "--turn", "16", "--steps", "150"),
+            *("--configurations", "16", "--turn", "8", "--steps", "150"),
         ),
         270,
         ("end-to-end-cuda",),
@@ -106,7 +116,8 @@ def end(part: subprocess.Popen[bytes]) -> None:
 
 def environment() -> dict[str, str]:
     paths = [str(ROOT), str(ROOT / "kernels"), str(ROOT / "searchspace"), os.environ.get("PYTHONPATH", "")]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
+    ours = {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "BENCHMARK_RESULTS": str(RESULTS)}
+    return {**os.environ, **ours, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
 
 
 def table(path: Path) -> str:

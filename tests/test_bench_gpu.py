@@ -56,6 +56,26 @@ def test_its_parts_are_scripts_that_are_there(gpu: ModuleType) -> None:
             assert "/" not in word or (root / word).exists(), word
 
 
+def test_its_tests_are_all_files_with_tests_that_need_a_gpu(gpu: ModuleType) -> None:
+    root, marker = SCRIPT.parents[1], ".".join(("pytest", "mark", "gpu"))
+    marked = {path.relative_to(root).as_posix() for path in (root / "tests").rglob("*.py") if marker in path.read_text(encoding="utf-8")}
+    assert marked == set(gpu.TESTS)
+    assert gpu.TESTS[0] == "tests/test_gpu.py"
+
+
+@pytest.mark.parametrize("path", ["benchmarks/gpu.py", "benchmarks/memory.py", "benchmarks/packing/rows.py"])
+def test_results_may_go_elsewhere(path: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for named, folder in ((str(tmp_path), tmp_path), ("", SCRIPT.parent / "results")):
+        monkeypatch.setenv("BENCHMARK_RESULTS", named)
+        spec = importlib.util.spec_from_file_location("some_benchmark", SCRIPT.parents[1] / path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, spec.name, module)
+        spec.loader.exec_module(module)
+        assert folder == module.RESULTS
+
+
 def test_all_parts_take_25_minutes_and_none_more_than_ten(gpu: ModuleType) -> None:
     seconds = {name: part.seconds for name, part in gpu.PARTS.items()}
     assert max(seconds.values()) + gpu.PATIENCE < 600

@@ -14,10 +14,10 @@ seed 0. Each way below adds one thing to the one above it, but for `packed`, whi
     four        four workers, which share the device
     packed      one worker that trains several trials in one model
 
-Every way lives in a process of its own, whose start (imports, model, data, workers) is timed by itself. The ways take turns, a
-few configurations at a time. Each trial is measured on the search and the confirm split; ours also measure the peak of
-memory and the time of a step, which Trainer is not asked for. Rungs are left out. Rows are added to
-../results/end-to-end-<device>.csv: wall_seconds is the share of each configuration in the turn that it ran in.
+Every way lives in a process of its own, whose start (imports, model, data, workers) is timed by itself; on a GPU all start at once,
+which may make each start longer. The ways take turns, a few configurations at a time. Each trial is measured on the search and
+the confirm split; ours also measure the peak of memory and the time of a step, which Trainer is not asked for. Rungs are left out.
+Rows are added to ../results/end-to-end-<device>.csv: wall_seconds is the share of each configuration in the turn that it ran in.
 """
 
 from __future__ import annotations
@@ -103,23 +103,25 @@ def serve(way: str, spec: StudySpec, folder: Path, steps: int, threads: int, par
     """In a process of its own: says when it is ready, then runs what it is sent until it is sent nothing."""
     use_threads(threads)
     with WAYS[way](spec, folder, steps, threads) as run:
-        parent.send("ready")
+        parent.send(time.time())
         while configurations := parent.recv():
             parent.send(run(configurations))
 
 
 class Way:
-    """A way of running trials, in its process. Raises EOFError where that ended."""
+    """A way of running trials, in its process, which starts. Raises EOFError where that ended."""
 
     def __init__(self, name: str, *given: Any) -> None:
         context = multiprocessing.get_context("spawn")
         self.name, (self._end, theirs) = name, context.Pipe()
-        start = time.perf_counter()
+        self._start, self.start_seconds = time.time(), float("nan")
         self._process = context.Process(target=serve, args=(name, *given, theirs), daemon=True)
         self._process.start()
         theirs.close()
-        self._end.recv()
-        self.start_seconds = time.perf_counter() - start
+
+    def wait(self) -> None:
+        """Until it is ready."""
+        self.start_seconds = self._end.recv() - self._start
 
     def run(self, configurations: Sequence[Configuration]) -> tuple[list[dict[str, Measurement] | None], float]:
         """What the configurations came to, and the wall seconds of all of them."""
@@ -149,11 +151,14 @@ def main() -> None:
     bench = Workbench(spec, folder, str(find_device(spec.device)))
     configurations = drawn(build_space(spec.space.preset, bench.shape, spec.space.change), given.configurations)
     ways, rows = list[Way](), list[dict[str, Any]]()
-    for name in given.ways:
+    at_once = bench.device.type == "cuda"  # on a CPU they would take its cores from each other
+    started = (Way(name, spec, folder, given.steps, given.threads) for name in given.ways)
+    for way in list(started) if at_once else started:
         try:
-            ways.append(Way(name, spec, folder, given.steps, given.threads))
+            way.wait()
+            ways.append(way)
         except EOFError:
-            print(f"{name}: its process ended while it started")
+            print(f"{way.name}: its process ended while it started")
     for at in range(0, len(configurations), given.turn):
         turn = configurations[at : at + given.turn]
         for way in list(ways):

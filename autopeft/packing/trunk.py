@@ -15,13 +15,13 @@ from autopeft.models.head import TaskModel, masked_mean
 from autopeft.models.roles import transformer_blocks
 from autopeft.packing.grouped import KINDS, Update
 from autopeft.packing.padding import kept_range, merge
+from autopeft.packing.prompts import Aside, prompt_of
 from autopeft.packing.rows import Rows, each_tensor
 from autopeft.packing.views import NotPackable, view_of
 from autopeft.packing.vocabulary import with_hidden
 from autopeft.tasks import Batch
 from autopeft_kernels.segments import numbers
 from autopeft_searchspace.shape import ModelShape
-from autopeft_searchspace.tuners.prompt import PromptPart
 
 WATCHED_STEPS = 2
 """A module may start with numbers that it drew when it was built."""
@@ -250,8 +250,7 @@ class Trunk:
 def adapted_modules(bare: nn.Module, adapted: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """(path, module) of every module of a trial's model that is not what the bare backbone has there.
 
-    Raises NotPackable where inputs of the whole model or the number of tokens are changed, or weights of the base model train
-    in place.
+    Raises NotPackable where inputs of the whole model are changed, or weights of the base model train in place.
     """
     if isinstance(adapted, PeftModel):
         if adapted.active_peft_config.is_prompt_learning:
@@ -259,6 +258,7 @@ def adapted_modules(bare: nn.Module, adapted: nn.Module) -> Iterator[tuple[str, 
         adapted = adapted.get_base_model()
     if type(adapted) is not type(bare):
         raise NotPackable(f"{type(adapted).__name__} stands in place of {type(bare).__name__}")
+    between: list[Tensor] = []
     waiting = [("", bare, adapted)]
     while waiting:
         path, shared, own = waiting.pop()
@@ -267,9 +267,8 @@ def adapted_modules(bare: nn.Module, adapted: nn.Module) -> Iterator[tuple[str, 
         for name, child in shared.named_children():
             there, place = getattr(own, name), f"{path}.{name}".lstrip(".")
             if type(there) is not type(child) or there._forward_hooks or there._forward_pre_hooks:
-                if any(isinstance(module, PromptPart) for module in there.modules()):
-                    raise NotPackable(f"tokens stand before the text in {place}, which other trials lack")
-                yield place, there
+                prompt = prompt_of(there)
+                yield place, there if prompt is None else Aside(there, prompt, between)
             else:
                 waiting.append((place, child, there))
 

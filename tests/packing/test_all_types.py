@@ -16,8 +16,8 @@ from autopeft_searchspace.build import changed_paths
 from autopeft_searchspace.configuration import Configuration
 from autopeft_searchspace.registry import adapter_type
 
-APART = {"adalora", "prompt"}
-"""Ranks are cut between steps; tokens stand before the text."""
+APART = {"adalora"}
+"""Ranks are cut between steps."""
 
 
 def assert_no_further(mine: TaskModel, theirs: TaskModel, turned: TaskModel, kind: str) -> None:

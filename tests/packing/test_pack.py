@@ -260,10 +260,19 @@ def test_a_trial_with_tokens_in_front_of_the_model_cannot_be_packed(bert: Settin
     assert len(pack) == 0
 
 
-def test_a_trial_whose_layers_see_more_tokens_cannot_be_packed(bert: Setting) -> None:
-    configuration = Configuration((Component("prompt", 2, (1,)),), 1e-2)
-    model = bert.build(view_of(bert.model), configuration, 0)
-    pack = Pack(bert.model, bert.shape, bert.task, CPU)
-    with pytest.raises(NotPackable, match=r"tokens stand before the text in encoder\.layer\.1"):
-        pack.join(0, model, recipe("classification"), configuration)
-    assert len(pack) == 0
+@pytest.mark.parametrize("architecture", ["bert", "llama", "gpt2"])
+def test_prompts_of_unlike_length_and_depth_share_a_pass_with_other_types(architecture: str, tmp_path: Path) -> None:
+    kind = "classification" if architecture == "bert" else "causal_lm"
+    setting, role = Setting(tmp_path, architecture, kind), "qkv" if architecture == "gpt2" else "q"
+    trials = {
+        0: (Configuration((Component("prompt", 2, (1,)),), 1e-2), 0),
+        1: (Configuration((Component("prompt", 4, (0, 2), (), {"source": "factored"}), lora(2, (1,), (role,))), 1e-2), 1),
+        2: (Configuration((lora(4, (1, 2), (role,)),), 1e-2), 2),
+        3: (Configuration((Component("prompt", 1, (2,)),), 1e-2), 3),
+    }
+    batches = orders(setting, False, len(trials))
+    losses, models = setting.packed(trials, batches, starts={3: 2})
+    for number, (configuration, seed) in trials.items():
+        right, model = setting.alone(configuration, seed, batches[number])
+        assert losses[number] == pytest.approx(right, abs=1e-5)
+        assert_same(models[number], model)

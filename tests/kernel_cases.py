@@ -15,6 +15,7 @@ from torch import Tensor
 from autopeft_kernels.adamw import BETAS, BLOCK, EPSILON
 from autopeft_kernels.adamw.cases import apart, together
 from autopeft_kernels.cases import TOLERANCE, Case
+from autopeft_kernels.sparse import Places
 
 OPERATIONS = ("low_rank", "outer", "bottleneck", "columns", "sparse", "cross_entropy")
 TYPES = {str(dtype).removeprefix("torch."): dtype for dtype in TOLERANCE}
@@ -34,6 +35,8 @@ def operation(name: str, way: str) -> Callable[..., Tensor]:
 def _each(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, Tensor):
         return change(value)
+    if isinstance(value, Places):
+        return Places(change(value.rows), change(value.columns), change(value.flat))
     return [_each(item, change) for item in value] if isinstance(value, list) else value
 
 
@@ -86,13 +89,30 @@ def adamw_difference(way: str, device: str = "cpu") -> float:
     return max(float(((f - r).nan_to_num().abs() / r.nan_to_num().abs().clamp(min=1)).max()) for f, r in pairs)
 
 
+def accumulated_difference(device: str = "cpu") -> float:
+    """Largest difference of gradients that the low-rank kernel adds to those that are there from those that autograd adds."""
+    largest = 0.0
+    for case in importlib.import_module("autopeft_kernels.low_rank.cases").CASES:
+        found = []
+        for accumulates in (True, False):
+            inputs = dict(case.inputs(torch.float32, torch.Generator().manual_seed(0)))
+            given = {name: _each(value, lambda t: t.to(device)) for name, value in inputs.items()}
+            weights = [*given["a"], *given["b"]]
+            for weight in weights:
+                weight.requires_grad_(True).grad = torch.full_like(weight, 0.5)
+            operation("low_rank", "fused")(**given, accumulates=accumulates).square().sum().backward()
+            found.append([weight.grad for weight in weights])
+        largest = max([largest, *(_apart(mine.cpu(), theirs.cpu()) for mine, theirs in zip(*found, strict=True))])
+    return largest
+
+
 def main() -> None:
     found = {
         f"{name}, {case.name}, {dtype}": difference(operation(name, "fused"), case, TYPES[dtype])
         for name, case in cases()
         for dtype in sys.argv[1:]
     }
-    print(json.dumps(found | {"adamw": adamw_difference("fused")}))
+    print(json.dumps(found | {"adamw": adamw_difference("fused"), "accumulated": accumulated_difference()}))
 
 
 if __name__ == "__main__":

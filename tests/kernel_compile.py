@@ -98,6 +98,9 @@ def large(m: int, k: int, g: int, r: int, dtype: torch.dtype) -> Iterator[Work]:
         "columns": (base, x, up, [torch.arange(r)] * g, bounds),
         "sparse": (base, x, values, [places] * g, bounds),
     }
+    for weight in (*down, *up):
+        weight.grad = torch.zeros_like(weight)
+    yield "low_rank", lambda: operation("low_rank", "fused")(*given["low_rank"], accumulates=True).sum().backward()
     for name, arguments in given.items():
         yield name, lambda name=name, arguments=arguments: operation(name, "fused")(*arguments).sum().backward()
     few, weight, targets = torch.zeros(8, 16, dtype=dtype), torch.zeros(32_000, 16), torch.zeros(8, dtype=torch.int64)

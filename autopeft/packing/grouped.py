@@ -62,7 +62,7 @@ class LowRank:
     def update(self, found: Sequence[Any]) -> Update:
         a, b, scaling = zip(*found, strict=True)
         factors = torch.tensor(scaling, dtype=torch.float32, device=a[0].device)
-        return lambda out, x, bounds: low_rank(out, x.to(out.dtype), a, b, factors, bounds)
+        return lambda out, x, bounds: low_rank(out, x.to(out.dtype), a, b, factors, bounds, accumulates=True)
 
 
 class Serial:

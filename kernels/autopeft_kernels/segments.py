@@ -6,7 +6,8 @@ graph cannot take up. After one call with the same bounds and weights an operati
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from itertools import pairwise
 
@@ -15,8 +16,26 @@ from torch import Tensor
 
 Bounds = Sequence[int]
 """G + 1 row numbers: trial g owns rows bounds[g] to bounds[g + 1]."""
-KEPT = 16384
-"""Tables kept of each sort, far more than a model has adapted modules: a CUDA graph reads them where they stand."""
+KEPT = 4096
+"""Tables kept of each sort."""
+_holders: list[list[Tensor]] = []
+
+
+@contextmanager
+def holding() -> Iterator[list[Tensor]]:
+    """All tables that operations use within: who records a CUDA graph keeps them, since it reads them where they stand."""
+    held: list[Tensor] = []
+    _holders.append(held)
+    try:
+        yield held
+    finally:
+        _holders.remove(held)
+
+
+def _held(table: Tensor) -> Tensor:
+    for held in _holders:
+        held.append(table)
+    return table
 
 
 def check_bounds(bounds: Bounds, rows: int, trials: int) -> None:
@@ -37,7 +56,7 @@ def longest(bounds: Bounds) -> int:
 
 def tile_table(bounds: Bounds, block: int, device: torch.device) -> Tensor:
     """[tiles, 3] int32: trial, first row and end of each tile of at most `block` rows of one trial."""
-    return _tile_table(tuple(bounds), block, device)
+    return _held(_tile_table(tuple(bounds), block, device))
 
 
 @lru_cache(maxsize=KEPT)
@@ -48,7 +67,7 @@ def _tile_table(bounds: tuple[int, ...], block: int, device: torch.device) -> Te
 
 def owners(bounds: Bounds, device: torch.device) -> Tensor:
     """[M] int64: the trial of each row."""
-    return _owners(tuple(bounds), device)
+    return _held(_owners(tuple(bounds), device))
 
 
 @lru_cache(maxsize=KEPT)
@@ -57,9 +76,13 @@ def _owners(bounds: tuple[int, ...], device: torch.device) -> Tensor:
     return torch.repeat_interleave(torch.arange(len(bounds) - 1), lengths).to(device)
 
 
-@lru_cache(maxsize=KEPT)
 def numbers(values: tuple[int, ...], device: torch.device) -> Tensor:
     """int64 tensor of `values`."""
+    return _held(_numbers(values, device))
+
+
+@lru_cache(maxsize=KEPT)
+def _numbers(values: tuple[int, ...], device: torch.device) -> Tensor:
     return torch.tensor(values, dtype=torch.int64, device=device)
 
 

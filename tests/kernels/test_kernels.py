@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from kernel_cases import OPERATIONS, TYPES, adamw_difference, cases, difference, inputs_of, learning, operation
+from kernel_cases import OPERATIONS, TYPES, accumulated_difference, adamw_difference, cases, difference, inputs_of, learning, operation
 
 import autopeft_kernels
 from autopeft_kernels.cases import TOLERANCE, Case
@@ -104,6 +104,17 @@ def test_grouped_adamw_kernel_in_the_interpreter() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_grouped_adamw_kernel_on_a_gpu() -> None:
     assert adamw_difference("fused", "cuda") < ADAMW_TOLERANCE
+
+
+@needs_triton
+def test_gradients_that_kernels_add_are_those_that_autograd_adds() -> None:
+    assert interpreted("float32")["accumulated"] < TOLERANCE[torch.float32]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_gradients_that_kernels_add_on_a_gpu() -> None:
+    assert accumulated_difference("cuda") < TOLERANCE[torch.float32]
 
 
 def test_without_a_gpu_the_plain_twin_runs() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from math import log
 from typing import Any
 
@@ -11,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from autopeft_kernels.segments import KEPT, longest, numbers, owners, power_of_two, spans, tile_table
+from autopeft_kernels.segments import longest, numbers, owners, power_of_two, spans, tile_table
 
 PARTS = 1024
 """Sums of squares of a trial, at most: every block of the second launch adds them up for itself."""
@@ -69,7 +68,6 @@ def _update(
         tl.store(second + places, v)
 
 
-@lru_cache(maxsize=KEPT)
 def _parts(bounds: tuple[int, ...], chunk: int, device: torch.device) -> Tensor:
     """[G + 1] int64: the first part of each trial."""
     firsts = [0]

@@ -10,22 +10,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.weak import WeakTensorKeyDictionary
 from transformers.pytorch_utils import Conv1D
 
 HALF = torch.bfloat16
 
 
 class Casts:
-    """device_type: of the weights. Copies are kept as long as a module uses them; weights that are shared have one."""
+    """device_type: of the weights. A copy is kept as long as a module uses it, since a weight may change in between; weights that
+    are shared have one."""
 
     def __init__(self, device_type: str) -> None:
         self.device_type, self.paused = device_type, False
-        self._copies = WeakTensorKeyDictionary()
+        self._copies: WeakValueDictionary[int, Tensor] = WeakValueDictionary()
         self._modules: list[nn.Module] = []
 
     def put_on(self, modules: Iterable[nn.Module]) -> None:
@@ -59,9 +60,9 @@ class Casts:
             self.paused = False
 
     def _copy(self, tensor: Tensor) -> Tensor:
-        if tensor not in self._copies:
-            self._copies[tensor] = tensor.detach().to(HALF)
-        copied: Tensor = self._copies[tensor]
+        copied = self._copies.get(id(tensor))
+        if copied is None:
+            copied = self._copies[id(tensor)] = tensor.detach().to(HALF)
         return copied
 
 

@@ -20,7 +20,7 @@ from autopeft.casts import Casts
 from autopeft.packing.pack import Pack
 from autopeft.packing.views import view_of
 from autopeft_searchspace.build import changed_paths
-from autopeft_searchspace.configuration import Configuration
+from autopeft_searchspace.configuration import Component, Configuration
 from autopeft_searchspace.registry import adapter_type
 
 
@@ -106,6 +106,19 @@ def test_a_trial_is_the_same_and_its_peak_memory_too(tmp_path: Path) -> None:
     for name in ("search.accuracy", "confirm.accuracy", "measured_peak_memory_bytes"):
         assert kept.measurements[name] == plain.measurements[name]
     assert not benches[0].casts._modules
+
+
+def test_trials_that_change_the_base_are_the_same_after_each_other(tmp_path: Path) -> None:
+    """PiSSA takes part of each adapted weight away for as long as it trains."""
+    pissa = Configuration((Component("lora", 2, (0, 1, 2), ("q", "v"), {"alpha": 2, "init": "pissa"}),), 1e-2)
+    curves = []
+    for keep in (True, False):
+        bench = workbench(tmp_path, precision="bf16", keep_casts=keep)
+        last = [run(bench, configuration)[1] for configuration in (lora(), pissa, lora(), pissa)]
+        curves.append([observation.curve for observation in last if observation])
+        assert len(bench.casts._copies) == 0
+    assert curves[0] == curves[1]
+    assert curves[0][0] == curves[0][2]
 
 
 def packed(setting: Setting, casts: Casts | None) -> list[Any]:

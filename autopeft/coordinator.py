@@ -82,7 +82,7 @@ def search(spec: StudySpec, folder: Path, study: Path, progress: Progress, *, fr
         executor = make_executor(spec, study, shape.total_parameters)
         try:
             progress.say("loading model and data" if known is None else "resuming the study: loading model and data")
-            threading.Thread(target=_import_engine, daemon=True).start()
+            threading.Thread(target=_import_engine).start()
             prepared = executor.start(known["threads"] if known else None, calibrate=known is None)
             environment, space = _settle(spec, budget, prepared, known, len(executor) // prepared.get("room", 1))
             environment["workers"], environment["gpus_each"] = len(executor), executor.gpus_each
@@ -192,7 +192,8 @@ class _Coordinator:
         }
         earlier = Earlier.from_json(environment.get("earlier"))
         self.proposals = Proposals(spec, space, known, self.limits, environment["initial"], environment["baseline_trials"], earlier)
-        self.ahead = Ahead(ledger, self._propose, depth=-(-environment.get("room", 1) // 2))
+        made_for = {"sampler": spec.sampler, "seed": spec.seeds.search, "limits": environment["limits"]}
+        self.ahead = Ahead(ledger, self._propose, -(-environment.get("room", 1) // 2), made_for)
         self.just_started: set[int] = set()
         executor.silence_seconds = max(FEWEST_SILENT_SECONDS, 100 * environment["seconds_per_step"], 20 * environment["evaluation_seconds"])
 
@@ -225,7 +226,7 @@ class _Coordinator:
             return (trial, self.spec.seeds.search) if trial else None
 
         def ended(event: Ended) -> None:
-            if self.ahead.depth == 1:
+            if len(self.executor) == 1 and not self.spending.overdrawn:
                 self.ahead.settle()  # before anything more is known than when it was begun
             self._ended(event)
 
@@ -294,11 +295,14 @@ class _Coordinator:
 
     def _look_ahead(self) -> None:
         """Let proposals be made from what is known now; of trials that have just started nothing is, also where they run again."""
-        if not (self.just_started or self.ahead.depth > 1):
+        if self.interrupted or not (self.just_started or self.ahead.done):
             return
-        trials = self.ledger.trials()
-        if not self.interrupted and self.spending.allows_another(begun(trials), len(self.executor.running)):
-            self.ahead.advance([replace(t, observations=()) if t.number in self.just_started else t for t in trials])
+        if self.ahead.done:
+            self.ahead.settle()
+        trials = [replace(t, observations=()) if t.number in self.just_started else t for t in self.ledger.trials()]
+        known = self.ahead.known(trials)
+        if self.ahead.wants(len(trials)) and self.spending.allows_another(begun(known), len(self.executor.running)):
+            self.ahead.begin(known)
         self.just_started.clear()
 
     def _submit(self, trial: Trial, seed: int) -> None:

@@ -42,7 +42,7 @@ class Proposals:
     ) -> None:
         self._spec, self._space, self._known, self._limits = spec, space, known, limits
         self._baselines = baselines(space.shape, rates, space.quantisations[0]) if spec.baselines else []
-        self._earlier, self._count = earlier, initial
+        self._earlier, self._initial_count = earlier, initial
 
     @cached_property
     def _initial(self) -> list[Configuration]:
@@ -51,8 +51,8 @@ class Proposals:
         first = [c for c in self._earlier.candidates if allowed(c)]
         if self._spec.sampler == "transfer":
             return first
-        first = evenly(first, self._count // 2)
-        points = initial_design(self._space, self._count - len(first), self._spec.seeds.search, self._known, self._limits)
+        first = evenly(first, self._initial_count // 2)
+        points = initial_design(self._space, self._initial_count - len(first), self._spec.seeds.search, self._known, self._limits)
         return first + [self._space.configuration(values) for values in points]
 
     def next(self, trials: Sequence[Trial]) -> tuple[Configuration, Origin, str]:

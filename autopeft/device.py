@@ -94,12 +94,20 @@ def device_name(device: torch.device) -> str:
     return f"{names[0] if names else platform.processor() or platform.machine()} ({threads} thread{'s' if threads > 1 else ''})"
 
 
+def _version(package: str) -> str | None:
+    """None where it was not installed, as in a checkout on a path."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
 def environment(device: torch.device) -> dict[str, Any]:
     """Versions and device, as recorded in `environment.json`."""
     return {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
-        "versions": {name: metadata.version(name) for name in RECORDED_PACKAGES},
+        "versions": {name: version for name in RECORDED_PACKAGES if (version := _version(name))},
         "device": str(device),
         "device_name": device_name(device),
     }

@@ -1,6 +1,6 @@
 """The trials of one worker that train side by side on one copy of the base model (`autopeft.packing`).
 
-A trial that cannot share a forward pass (prompts in front of the model, layer strategies, other updates than
+A trial that cannot share a forward pass (a layer strategy, another update than
 AdamW, a quantised base) runs by itself, while the pack waits. Where memory runs out the newest of the pack rests until another ends.
 Seconds of a trial are its share of each step, and what building and measuring it took.
 """
@@ -17,7 +17,7 @@ import torch
 from autopeft.casts import Casts
 from autopeft.execute.workbench import Outcome, Workbench, ending
 from autopeft.packing.pack import Pack
-from autopeft.packing.passes import passes
+from autopeft.packing.passes import in_passes
 from autopeft.packing.views import NotPackable, view_of
 from autopeft.tasks import Batch
 from autopeft.training import Progress, Recipe
@@ -41,7 +41,7 @@ class Running:
 
 class PackBench:
     """bench: with the bare model. at_rung, at_step, at_end: told what happens to which trial. fits: whether trials with
-    these configurations have room side by side. tokens_per_pass: what a pass costs by itself (`packing.passes`)."""
+    these configurations have room side by side. pass_cost: of a pass by itself, in tokens (`packing.passes`)."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class PackBench:
         at_step: Callable[[int, int, int, float], None],
         at_end: Callable[[int, Outcome], None],
         fits: Callable[[Sequence[Configuration]], bool] = lambda configurations: True,
-        tokens_per_pass: float = float("inf"),
+        pass_cost: float = float("inf"),
     ) -> None:
         self._bench, self._at_rung, self._at_step, self._at_end = bench, at_rung, at_step, at_end
         self._casts = Casts(bench.device.type)
@@ -63,7 +63,7 @@ class PackBench:
             casts=self._casts if bench.spec.keep_casts else None,
         )
         self._running: dict[int, Running] = {}
-        self._fits, self._tokens_per_pass = fits, tokens_per_pass
+        self._fits, self._pass_cost = fits, pass_cost
         self._most: int | None = None
         self._waiting: list[TrialSpec] = []
         self.apart: list[TrialSpec] = []
@@ -115,22 +115,25 @@ class PackBench:
             if indices not in same:
                 same[indices] = running.bench.batch(indices)
             batches[running.trial.number] = same[indices]
-        for together in passes(batches, self._tokens_per_pass):
-            self._pass({number: batches[number] for number in together})
+        for together in in_passes(batches, self._pass_cost):
+            if not self._pass({number: batches[number] for number in together}):
+                self._most = max(1, len(members) - 1)
+                return
 
-    def _pass(self, batches: dict[int, Batch]) -> None:
+    def _pass(self, batches: dict[int, Batch]) -> bool:
+        """Whether there was memory for it. A trial that has none by itself ends."""
         members, start = [self._running[number] for number in batches], time.perf_counter()
         try:
             outcomes = self._pack.step(batches)
         except (torch.OutOfMemoryError, MemoryError) as error:
             if len(members) == 1:
                 self._end(members[0], *ending(error))
-            self._most = max(1, len(members) - 1)
-            return
+            return len(members) == 1
         share = (time.perf_counter() - start) / len(members)
         for running in members:
             running.seconds += share
             self._took(running, outcomes[running.trial.number])
+        return True
 
     def _took(self, running: Running, outcome: float | Exception) -> None:
         if isinstance(outcome, Exception):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +15,7 @@ from autopeft.execute.pack_bench import PackBench
 from autopeft.execute.workbench import Workbench
 from autopeft.memory import MemoryPredictor
 from autopeft.meters import storage_bytes
-from autopeft.packing.passes import tokens_per_pass
+from autopeft.packing.passes import cost_of_pass
 from autopeft.trial import TrialSpec
 from autopeft_searchspace.configuration import QUANTISATIONS, Configuration
 from autopeft_searchspace.settings import build_space
@@ -23,22 +25,23 @@ SHARE_OF_MEMORY = 0.8
 """Of what is free once the model is loaded, at most."""
 LEAST_GAIN = 1.1
 """Twice the members must bring this much more work per second to be worth their memory."""
-PROBE_STEPS = 3
-WARM_STEPS = {"cpu": 1, "cuda": 8}
-"""On a GPU the steps after which kernels are compiled and the rest are replayed (`packing.graphs`)."""
+PROBED = 3
+"""Steps that are timed."""
+STEPS = {"cpu": 1 + PROBED, "cuda": 1 + PROBED + 4 + PROBED}
+"""On a GPU the first four are run as they come, and all after the eighth are replayed."""
 
 
 class Room:
     """Memory of one worker's device, by the predictions for its study, which are made when first asked for.
 
-    tokens_per_pass: of this model on this device (`packing.passes`), infinite until `find_count` has timed it."""
+    pass_cost: of this model on this device (`packing.passes`), infinite until `find_count` has timed it."""
 
     def __init__(self, bench: Workbench) -> None:
         self._bench = bench
         self._base_bytes = storage_bytes([*bench.model.backbone.parameters(), *bench.model.backbone.buffers()])
         self._most_bytes = self._base_bytes + SHARE_OF_MEMORY * free_bytes(bench.device)
         self._memory: MemoryPredictor | None = None
-        self.tokens_per_pass = float("inf")
+        self.pass_cost = float("inf")
 
     def predicted_bytes(self, configurations: Sequence[Configuration]) -> float:
         """Peak memory of a pack of these."""
@@ -56,22 +59,36 @@ class Room:
 
     def find_count(self, wanted: int | Literal["auto"]) -> int:
         """How many trials to train side by side. Where it is not given, as many of a common configuration as fit, and as long as
-        doubling their number still brings more steps per second; by the first two rates `tokens_per_pass` is settled."""
+        doubling their number still brings more steps per second; steps of one and two settle `pass_cost`."""
         bench = self._bench
         if wanted == 1 or bench.usual != QUANTISATIONS[0]:
-            return wanted if wanted != "auto" else 1
+            return 1 if wanted == "auto" else wanted
         configuration = bench.typical()
-        count, rate = 1, steps_per_second(bench, configuration, 1)
+        one = time_steps(bench, configuration, 1)
+        if wanted == "auto" and not self.fits([configuration] * 2):
+            return 1
+        two = time_steps(bench, configuration, 2)
+        if one and two:
+            tokens = bench.batch(timed_batch(bench))["input_ids"].numel()
+            self.pass_cost = cost_of_pass(one.first, two.first, tokens)
+        if wanted != "auto":
+            return wanted
+        count, known = 1, {1: one, 2: two}
         while 2 * count <= MOST_MEMBERS and self.fits([configuration] * 2 * count):
-            faster = steps_per_second(bench, configuration, 2 * count)
-            if count == 1 and rate and faster:
-                self.tokens_per_pass = tokens_per_pass(1 / rate, 2 / faster, bench.batch(timed_batch(bench))["input_ids"].numel())
-            if wanted != "auto":
-                return wanted
-            if faster < LEAST_GAIN * rate:
+            now, doubled = known[count], known.get(2 * count) or time_steps(bench, configuration, 2 * count)
+            if now is None or doubled is None or doubled.later * LEAST_GAIN > 2 * now.later:
                 break
-            count, rate = 2 * count, faster
-        return count if wanted == "auto" else wanted
+            count *= 2
+            known[count] = doubled
+        return count
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """Of a step of all members: first, as it comes; later, where a GPU replays it (`packing.graphs`)."""
+
+    first: float
+    later: float
 
 
 def timed_batch(bench: Workbench) -> list[int]:
@@ -79,16 +96,21 @@ def timed_batch(bench: Workbench) -> list[int]:
     return bench.batches(bench.recipe(1), seed=0)[0]
 
 
-def steps_per_second(bench: Workbench, configuration: Configuration, count: int) -> float:
-    """Steps of all members together, on one batch, after some that warm up."""
+def time_steps(bench: Workbench, configuration: Configuration, count: int) -> Seconds | None:
+    """Of a pack of so many, all on one batch, after a step that warms up; None where memory runs out."""
     ended: list[float] = []
-    warm = WARM_STEPS[bench.device.type]
+    steps = STEPS[bench.device.type]
     pack = PackBench(bench, lambda *_: None, lambda *_: ended.append(time.perf_counter()), lambda *_: None)
     for number in range(count):
-        pack.add(TrialSpec(number, configuration, 0, (10 * (warm + PROBE_STEPS),)))
+        pack.add(TrialSpec(number, configuration, 0, (10 * steps,)))
     pack.repeat(timed_batch(bench))
-    for _ in range(warm + PROBE_STEPS):
+    for _ in range(steps):
         pack.step()
-    if len(ended) < count * (warm + PROBE_STEPS):  # memory ran out
-        return 0.0
-    return count * PROBE_STEPS / (ended[-1] - ended[count * warm - 1])
+    for number in range(count):
+        pack.stop(number)
+    del pack
+    gc.collect()
+    ends = ended[count - 1 :: count]
+    if len(ended) < count * steps:
+        return None
+    return Seconds((ends[PROBED] - ends[0]) / PROBED, (ends[-1] - ends[-1 - PROBED]) / PROBED)

@@ -82,7 +82,7 @@ def serve_pack(channel: Channel, bench: Workbench, room: Room) -> None:
     def at_step_apart(trial: TrialSpec, step: int, loss: float) -> None:
         at_step(trial.number, step, trial.rungs[-1], loss)
 
-    pack = PackBench(bench, at_rung, at_step, at_end, room.fits, room.tokens_per_pass)
+    pack = PackBench(bench, at_rung, at_step, at_end, room.fits, room.pass_cost)
     while True:
         busy = pack.can_step or bool(pack.apart)
         seconds: float | None = 0 if busy else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -78,27 +78,27 @@ class Arena:
         host = torch.tensor([values.get(number, 0) for number in self.numbers], dtype=dtype)
         return (host.pin_memory() if self.device.type == "cuda" else host).to(self.device, non_blocking=True)
 
-    def step(self, rates: Tensor, steps: Tensor, decay: float, clip: float) -> Tensor:
+    def step(self, present: Collection[int], rates: Tensor, steps: Tensor, decay: float, clip: float) -> Tensor:
         """One AdamW step; the norms of the gradients before clipping, [G]. What trials are, here and below, is in the order of `numbers`.
 
-        rates: [G] float32, learning rates of this step. steps: [G] int64, which step of a trial it is, counted from 1; those at 0
-        rest. A trial whose norm is not finite stays as it is.
+        present: trials that have gradients. rates: [G] float32, learning rates of this step. steps: [G] int64, which step of a trial it
+        is, counted from 1; those at 0 rest. A trial whose norm is not finite stays as it is.
         """
         assert self._flat is not None
-        if self._fresh:
-            self._settle()
+        if started := self._fresh.intersection(present):
+            self._settle(started)
         return adamw(self._flat, rates, torch.full_like(rates, decay), torch.full_like(rates, clip), steps)
 
-    def _settle(self) -> None:
-        """Take the gradients of new trials into the buffers; what got none does not decay."""
+    def _settle(self, started: Collection[int]) -> None:
+        """Take the gradients of trials that made their first step into the buffers; what got none does not decay."""
         flat, at = self._flat, 0
         assert flat is not None
         for number, tenant in self._tenants.items():
-            if number in self._fresh:
+            if number in started:
                 tenant.unused = frozenset(i for i, p in enumerate(tenant.parameters) if p.grad is None)
             for i, parameter in enumerate(tenant.parameters):
                 blocks = -(-parameter.numel() // BLOCK)
-                if number in self._fresh:
+                if number in started:
                     place = flat.gradients[at * BLOCK :][: parameter.numel()].view_as(parameter)
                     if i in tenant.unused:
                         flat.decays[at : at + blocks] = False
@@ -106,7 +106,7 @@ class Arena:
                         place.copy_(parameter.grad)
                     parameter.grad = place
                 at += blocks
-        self._fresh.clear()
+        self._fresh.difference_update(started)
 
     def _keep_moments(self) -> None:
         """Take the moments out of buffers that will be laid out again."""

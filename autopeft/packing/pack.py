@@ -60,7 +60,7 @@ class Pack:
         self._trunk: Trunk | None = None
         self._casts = casts
         self._vocabulary = vocabulary.plain_vocabulary(base)
-        self._graphs = Graphs(cuda_recorder(device) if graphs and device.type == "cuda" else None)
+        self._graphs = Graphs(partial(cuda_recorder, device) if graphs and device.type == "cuda" else None)
 
     def __len__(self) -> int:
         return len(self._members)
@@ -120,7 +120,10 @@ class Pack:
                 return failed | self._step(batches)
             except (torch.OutOfMemoryError, MemoryError):
                 self._arena.clear()
-                raise
+                if not len(self._graphs):
+                    raise
+                self._graphs.forget()  # recordings have memory of their own
+                torch.cuda.empty_cache()
             except TrialFault as fault:
                 failed[fault.number] = fault.error
                 batches = {number: batch for number, batch in batches.items() if number != fault.number}
@@ -135,9 +138,10 @@ class Pack:
             self._arena.each(rates, torch.float32),
             self._arena.each({number: member.taken + 1 for number, member in members.items()}, torch.int64),
         )
-        recurs = all(member.recurs and member.draws.used is False for member in self._members.values())
+        recurs = all(member.recurs and member.draws.used is False for member in members.values())
         if self._graphs.on and self._arena.settled and recurs:
-            found = self._graphs.run(self._compute, alike(given[0], self._base.pad_id), *given[1:])
+            most = next(iter(members.values())).recipe.max_length
+            found = self._graphs.run(self._compute, alike(given[0], self._base.pad_id, most), *given[1:])
         else:
             found = self._compute(*given)
         return {n: self._outcome(member, *told) for (n, member), told in zip(members.items(), found.tolist(), strict=True)}
@@ -164,14 +168,16 @@ class Pack:
             losses = self._losses(outputs, batches, torch.bfloat16 if recipe.precision == "bf16" else torch.float32)
             together = torch.stack([loss + self._members[number].penalty() for number, loss in losses.items()])
         together.sum().backward()
-        norms = self._arena.step(rates, steps, recipe.weight_decay, recipe.clip_norm)
+        norms = self._arena.step(batches.keys(), rates, steps, recipe.weight_decay, recipe.clip_norm)
         places = [place for place, number in enumerate(self._arena.numbers) if number in losses]
         mine = norms if len(places) == len(norms) else torch.stack([norms[place] for place in places])
         return torch.stack([together.detach().float(), mine], dim=1)
 
     def _losses(self, outputs: Mapping[int, Tensor], batches: Mapping[int, Batch], dtype: torch.dtype) -> dict[int, Tensor]:
         if self._vocabulary is not None:
-            return vocabulary.losses(outputs, batches, self._vocabulary, dtype)
+            if self._vocabulary.dtype != dtype:
+                self._vocabulary = self._vocabulary.to(dtype)
+            return vocabulary.losses(outputs, batches, self._vocabulary)
         return {number: self._task.loss(partial(_given, out), batches[number]) for number, out in outputs.items()}
 
     @staticmethod

@@ -21,9 +21,10 @@ def padded_length(length: int) -> int:
     return -(-length // each) * each
 
 
-def alike(batches: Mapping[int, Batch], pad_id: int) -> dict[int, Batch]:
-    """All at the same one of few lengths; trials that share a batch still do."""
-    length = padded_length(max(batch["input_ids"].shape[1] for batch in batches.values()))
+def alike(batches: Mapping[int, Batch], pad_id: int, most: int) -> dict[int, Batch]:
+    """All at the same one of few lengths; trials that share a batch still do. most: tokens that the model is given, at most."""
+    longest = max(batch["input_ids"].shape[1] for batch in batches.values())
+    length = max(longest, min(padded_length(longest), most))
     made: dict[int, Batch] = {}
     for batch in batches.values():
         if id(batch) not in made:

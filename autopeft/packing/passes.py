@@ -8,21 +8,21 @@ from itertools import groupby
 from autopeft.tasks import Batch
 
 
-def passes(batches: Mapping[int, Batch], tokens_per_pass: float) -> list[list[int]]:
-    """Trials parted so that all tokens, padding included, and `tokens_per_pass` for each pass are the fewest.
+def in_passes(batches: Mapping[int, Batch], pass_cost: float) -> list[list[int]]:
+    """Trials parted so that all tokens, padding included, and `pass_cost` for each pass are the fewest.
 
-    tokens_per_pass: tokens that take as long as a pass does by itself, however small it is; infinite for one pass in all.
+    pass_cost: tokens that take as long as a pass does by itself, however small it is; infinite for one pass in all.
     Trials of one length stay together. O(n^2) in the number of lengths.
     """
     rows = {number: tuple(batch["input_ids"].shape) for number, batch in batches.items()}
     lengths = [(length, list(numbers)) for length, numbers in groupby(sorted(rows, key=lambda n: rows[n][1]), lambda n: rows[n][1])]
-    if tokens_per_pass == float("inf") or len(lengths) == 1:
+    if pass_cost == float("inf") or len(lengths) == 1:
         return [list(batches)]
     counts = [sum(rows[number][0] for number in numbers) for _, numbers in lengths]
     best: list[tuple[float, int]] = [(0.0, 0)]  # cost of the shortest lengths up to here, and where their last pass begins
     for end in range(1, len(lengths) + 1):
         longest = lengths[end - 1][0]
-        best.append(min((best[start][0] + tokens_per_pass + longest * sum(counts[start:end]), start) for start in range(end)))
+        best.append(min((best[start][0] + pass_cost + longest * sum(counts[start:end]), start) for start in range(end)))
     found: list[list[int]] = []
     end = len(lengths)
     while end:
@@ -32,7 +32,7 @@ def passes(batches: Mapping[int, Batch], tokens_per_pass: float) -> list[list[in
     return found
 
 
-def tokens_per_pass(one: float, two: float, tokens: float) -> float:
+def cost_of_pass(one: float, two: float, tokens: float) -> float:
     """Tokens that take as long as a pass by itself. one, two: seconds of a pass of `tokens` tokens, and of twice as many.
 
     With seconds = a + b tokens it is a / b: 0 where work alone counts, infinite where more of it takes no longer.

@@ -20,7 +20,7 @@ CLOSE = 1e-4
 
 def plain_vocabulary(model: TaskModel) -> Tensor | None:
     """The matrix [vocabulary, width] of which the model's logits are products with its last hidden states, and nothing else
-    happens to them; None where there is more, e.g. a bias or a soft cap."""
+    happens to them; None where there is more, e.g. a bias or a soft cap, or the model itself looks at the matrix."""
     backbone: Any = model.backbone
     output: Any = backbone.get_output_embeddings() if model.head_kind == "causal_lm" else None
     if type(output) is not nn.Linear or output.bias is not None:
@@ -31,6 +31,8 @@ def plain_vocabulary(model: TaskModel) -> Tensor | None:
         with_hidden(backbone)
         try:
             product = backbone(input_ids=ids).logits @ output.weight.T
+        except AttributeError:
+            return None
         finally:
             backbone.set_output_embeddings(output)
     same = product.shape == logits.shape and bool((product - logits).abs().max() <= CLOSE * logits.abs().max())
@@ -43,9 +45,9 @@ def with_hidden(backbone: Any) -> None:
     backbone.set_output_embeddings(nn.Identity())
 
 
-def losses(hidden: Mapping[int, Tensor], batches: Mapping[int, Batch], vocabulary: Tensor, dtype: torch.dtype) -> dict[int, Tensor]:
-    """Of each trial the loss that `CausalLm.loss` gives for its hidden states [n, kept, width]. dtype: of the products."""
-    rows = [each.flatten(0, 1).to(dtype) for each in hidden.values()]
+def losses(hidden: Mapping[int, Tensor], batches: Mapping[int, Batch], vocabulary: Tensor) -> dict[int, Tensor]:
+    """Of each trial the loss that `CausalLm.loss` gives for its hidden states [n, kept, width]; products are of vocabulary's type."""
+    rows = [each.flatten(0, 1).to(vocabulary.dtype) for each in hidden.values()]
     targets = torch.cat([following(batches[number]).flatten() for number in hidden])
     bounds = tuple(accumulate(map(len, rows), initial=0))
     return dict(zip(hidden, cross_entropy(torch.cat(rows), vocabulary, targets, bounds).unbind(), strict=True))

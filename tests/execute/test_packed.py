@@ -17,7 +17,7 @@ from autopeft.coordinator import search
 from autopeft.execute.executor import Ended, Rung
 from autopeft.execute.local import LocalExecutor
 from autopeft.execute.pack_bench import PackBench
-from autopeft.execute.pack_room import Room, timed_batch
+from autopeft.execute.pack_room import Room, Seconds, timed_batch
 from autopeft.execute.workbench import Outcome, Workbench
 from autopeft.spec import StudySpec
 from autopeft.trial import Observation, TrialSpec, TrialState
@@ -187,7 +187,7 @@ def test_a_trial_without_room_waits_until_another_ends(bench: Workbench) -> None
     assert list(ends) == [1, 0, 2]
 
 
-def losses_of_unlike_batches(bench: Workbench, tokens_per_pass: float) -> tuple[dict[int, Observation], list[int]]:
+def losses_of_unlike_batches(bench: Workbench, pass_cost: float) -> tuple[dict[int, Observation], list[int]]:
     """Last observations of two trials, the second a step behind the first, and how many trials each pass held."""
     seen: dict[int, Observation] = {}
     counts: list[int] = []
@@ -196,7 +196,7 @@ def losses_of_unlike_batches(bench: Workbench, tokens_per_pass: float) -> tuple[
         seen[number] = observation
         pack.answer(number, True)
 
-    pack = PackBench(bench, at_rung, lambda *_: None, lambda *_: None, tokens_per_pass=tokens_per_pass)
+    pack = PackBench(bench, at_rung, lambda *_: None, lambda *_: None, pass_cost=pass_cost)
     inner = pack._pack.step
     pack._pack.step = lambda batches: counts.append(len(batches)) or inner(batches)  # type: ignore[method-assign,func-returns-value]
     pack.add(TrialSpec(0, lora(), 0, (STEPS,)))
@@ -205,6 +205,21 @@ def losses_of_unlike_batches(bench: Workbench, tokens_per_pass: float) -> tuple[
     while pack.can_step:
         pack.step()
     return seen, counts
+
+
+def test_a_trial_that_joins_between_passes_trains_as_it_would_alone(bench: Workbench) -> None:
+    """Its first step comes after steps of others, who must not settle for it which of its weights decay."""
+    pack = PackBench(bench, lambda *_: None, lambda *_: None, lambda *_: None)
+    pack.add(TrialSpec(0, lora(), 0, (STEPS,)))
+    pack.add(TrialSpec(1, lora(size=4), 0, (STEPS,)))
+    batches = {n: bench.batch(running.batches[0]) for n, running in pack._running.items()}
+    pack._pack.step({0: batches[0]})
+    assert not pack._pack._arena.settled
+    pack._pack.step({1: batches[1]})
+    assert pack._pack._arena.settled
+    assert pack._pack._arena._tenants[0].unused == pack._pack._arena._tenants[1].unused
+    assert pack._pack._arena._flat is not None
+    assert pack._pack._arena._flat.decays.sum() > 0
 
 
 def test_passes_of_alike_lengths_change_no_number(bench: Workbench) -> None:
@@ -219,11 +234,13 @@ def test_passes_of_alike_lengths_change_no_number(bench: Workbench) -> None:
 def test_room_is_as_given_or_as_memory_and_throughput_allow(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
     room = Room(bench)
     assert room.find_count(5) == 5
-    rates = {1: 10.0, 2: 19.0, 4: 30.0, 8: 31.0}
-    monkeypatch.setattr("autopeft.execute.pack_room.steps_per_second", lambda bench, configuration, count: rates[count])
+    assert room.pass_cost >= 0
+    assert Room(bench).find_count(1) == 1
+    taken = {1: Seconds(0.2, 0.1), 2: Seconds(0.21, 0.105), 4: Seconds(0.3, 0.13), 8: Seconds(0.6, 0.25)}
+    monkeypatch.setattr("autopeft.execute.pack_room.time_steps", lambda bench, configuration, count: taken[count])
     assert room.find_count("auto") == 4
     tokens = bench.batch(timed_batch(bench))["input_ids"].numel()
-    assert room.tokens_per_pass == pytest.approx((2 * 0.1 - 2 / 19) / (2 / 19 - 0.1) * tokens)  # a step takes .1 s, of two trials 2 / 19 s
+    assert room.pass_cost == pytest.approx((0.2 - 0.01) / 0.01 * tokens)  # twice the tokens take .01 s more as they come
     monkeypatch.setattr(room, "_most_bytes", room.predicted_bytes([bench.typical()] * 2))
     assert room.find_count("auto") == 2
     monkeypatch.setattr(room, "_most_bytes", 0)

@@ -77,7 +77,7 @@ def test_replayed_steps_are_those_of_a_pack_without_recordings(setting: Setting,
         configurations = {0: Configuration((lora(4, (1, 2), ("v",)),), 1e-2), 1: Configuration((lora(2, (2,), ("v", "o")),), 3e-3)}
     plain, models = train(Pack(setting.model, setting.shape, setting.task, CPU), setting, configurations, shares)
     pack, recorder = Pack(setting.model, setting.shape, setting.task, CPU), Recorder()
-    pack._graphs = Graphs(recorder)
+    pack._graphs = Graphs(lambda: recorder)
     losses, recorded = train(pack, setting, configurations, shares)
     assert recorder.recorded >= 1
     assert recorder.replayed > len(ORDER)
@@ -89,7 +89,7 @@ def test_replayed_steps_are_those_of_a_pack_without_recordings(setting: Setting,
 def test_a_trial_that_draws_random_numbers_keeps_the_pack_from_being_recorded(tmp_path: Path) -> None:
     setting = Setting(tmp_path, "bert", "classification")
     pack, recorder = Pack(setting.model, setting.shape, setting.task, CPU), Recorder()
-    pack._graphs = Graphs(recorder)
+    pack._graphs = Graphs(lambda: recorder)
     train(pack, setting, {0: MIXED[0], 1: Configuration((Component("pvera", 4, (1,), ("q",)),), 1e-2)}, True)
     assert recorder.recorded <= 1  # once the one that draws has left
 
@@ -101,7 +101,7 @@ def test_where_recording_fails_steps_run_as_they_come(capfd: pytest.CaptureFixtu
     def compute(batches: Mapping[int, Batch], rates: Tensor, steps: Tensor) -> Tensor:
         return batches[0]["labels"] * rates
 
-    graphs, batch = Graphs(fails), {"labels": torch.ones(2)}
+    graphs, batch = Graphs(lambda: fails), {"labels": torch.ones(2)}
     for at in range(EAGER_STEPS + 2):
         told = graphs.run(compute, {0: batch}, torch.full((2,), float(at)), torch.ones(2))
         assert told.tolist() == [at, at]
@@ -124,7 +124,8 @@ def test_lengths_are_padded_by_an_eighth_at_most() -> None:
 
 
 class DeviceAlone(TorchDispatchMode):
-    """Notes operators that carry values between the host and the device (here `meta`), numbers without dimensions aside."""
+    """Notes operators that carry values between the host and the device (here `meta`); numbers without dimensions may be operands. Also
+    what solves systems, which waits for the device."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -133,7 +134,10 @@ class DeviceAlone(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
         out = func(*args, **(kwargs or {}))
         devices = {t.device.type for t in tree_leaves((args, kwargs, out)) if isinstance(t, Tensor) and t.ndim}
-        if len(devices) > 1:
+        copies = func in (torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default)
+        every = {t.device.type for t in tree_leaves((args, kwargs, out)) if isinstance(t, Tensor)}
+        solves = "linalg" in str(func) and "norm" not in str(func)
+        if solves or len(devices) > 1 or (copies and len(every) > 1):
             self.crossing.append(str(func))
         return out
 

@@ -49,7 +49,7 @@ def test_the_loss_is_that_of_the_task(tmp_path: Path) -> None:
     assert weight is not None
     batches = {4: setting.batch([0, 1]), 2: setting.batch([3, 4, 5])}
     hidden = {n: torch.randn(*following(batch).shape, weight.shape[1]) for n, batch in batches.items()}
-    found = losses(hidden, batches, weight, torch.float32)
+    found = losses(hidden, batches, weight)
     for number, batch in batches.items():
         logits = hidden[number] @ weight.T
         assert found[number].item() == pytest.approx(setting.task.loss(lambda _, logits=logits: logits, batch).item(), abs=1e-6)

@@ -29,7 +29,7 @@ Record = Callable[[Callable[[], Tensor]], Callable[[], Tensor]]
 """Records a computation, without its effects; what it returns runs it on what its inputs hold then."""
 Signature = tuple[tuple[int, int, tuple[tuple[Any, ...], ...]], ...]
 
-ON_HOST = frozenset({"adamss", "boft", "fourierft", "frod", "kasa", "monteclora", "psoft", "vblora", "velora", "waveft"})
+ON_HOST = frozenset({"adamss", "boft", "deft", "fourierft", "frod", "kasa", "monteclora", "psoft", "vblora", "velora", "waveft"})
 """Adapter types of peft that read values, solve systems or copy from the host in each step, so that it cannot be recorded."""
 EAGER_STEPS = 2
 """Of a signature before it is recorded: kernels are compiled and memory is found by then."""

@@ -22,6 +22,7 @@ from plain import drawn
 from rows import add, write
 
 from autopeft.baselines import REFERENCE, baselines
+from autopeft.casts import Casts
 from autopeft.device import find_device
 from autopeft.execute.pack_room import Room
 from autopeft.execute.workbench import Workbench
@@ -40,7 +41,7 @@ STEPS = 2
 
 def measured(bench: Workbench, configurations: Sequence[Configuration]) -> int:
     """Bytes at the peak of a pack's steps, weights of the base model included."""
-    pack = Pack(bench.model, bench.shape, bench.task, bench.device)
+    pack = Pack(bench.model, bench.shape, bench.task, bench.device, casts=Casts(bench.device.type))
     resident = [*bench.model.parameters(), *bench.model.buffers()]
     for number, configuration in enumerate(configurations):
         model = view_of(bench.model, changed_paths(configuration, bench.shape))

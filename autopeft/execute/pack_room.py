@@ -73,13 +73,11 @@ class Room:
             self.pass_cost = cost_of_pass(one.first, two.first, tokens)
         if wanted != "auto":
             return wanted
-        count, known = 1, {1: one, 2: two}
-        while 2 * count <= MOST_MEMBERS and self.fits([configuration] * 2 * count):
-            now, doubled = known[count], known.get(2 * count) or time_steps(bench, configuration, 2 * count)
-            if now is None or doubled is None or doubled.later * LEAST_GAIN > 2 * now.later:
-                break
-            count *= 2
-            known[count] = doubled
+        count, now, doubled = 1, one, two
+        while now and doubled and doubled.later * LEAST_GAIN <= 2 * now.later:
+            count, now, doubled = 2 * count, doubled, None
+            if 2 * count <= MOST_MEMBERS and self.fits([configuration] * 2 * count):
+                doubled = time_steps(bench, configuration, 2 * count)
         return count
 
 

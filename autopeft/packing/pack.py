@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from autopeft import updates
-from autopeft.casts import Casts
+from autopeft.casts import HALF, Casts
 from autopeft.device import autocast
 from autopeft.models.head import TaskModel
 from autopeft.packing import vocabulary
@@ -152,8 +152,11 @@ class Pack:
             models = {number: member.model for number, member in self._members.items()}
             draws = {number: member.draws for number, member in self._members.items()}
             self._trunk = Trunk(self._base, self._shape, models, draws, hidden=self._vocabulary is not None)
-            if self._casts and next(iter(self._members.values())).recipe.precision == "bf16":
-                self._casts.put_on(chain(self._trunk.modules(), *(model.modules() for model in models.values())))
+            if next(iter(self._members.values())).recipe.precision == "bf16":
+                if self._casts:
+                    self._casts.put_on(chain(self._trunk.modules(), *(model.modules() for model in models.values())))
+                if self._vocabulary is not None:
+                    self._vocabulary = self._vocabulary.to(HALF)
         self._arena.before_backward()
 
     def _compute(self, batches: Mapping[int, Batch], rates: Tensor, steps: Tensor) -> Tensor:
@@ -165,7 +168,7 @@ class Pack:
         recipe = next(iter(self._members.values())).recipe
         with autocast(recipe.device_type, recipe.precision):
             outputs = self._trunk.outputs(batches)
-            losses = self._losses(outputs, batches, torch.bfloat16 if recipe.precision == "bf16" else torch.float32)
+            losses = self._losses(outputs, batches)
             together = torch.stack([loss + self._members[number].penalty() for number, loss in losses.items()])
         together.sum().backward()
         norms = self._arena.step(batches.keys(), rates, steps, recipe.weight_decay, recipe.clip_norm)
@@ -173,10 +176,8 @@ class Pack:
         mine = norms if len(places) == len(norms) else torch.stack([norms[place] for place in places])
         return torch.stack([together.detach().float(), mine], dim=1)
 
-    def _losses(self, outputs: Mapping[int, Tensor], batches: Mapping[int, Batch], dtype: torch.dtype) -> dict[int, Tensor]:
+    def _losses(self, outputs: Mapping[int, Tensor], batches: Mapping[int, Batch]) -> dict[int, Tensor]:
         if self._vocabulary is not None:
-            if self._vocabulary.dtype != dtype:
-                self._vocabulary = self._vocabulary.to(dtype)
             return vocabulary.losses(outputs, batches, self._vocabulary)
         return {number: self._task.loss(partial(_given, out), batches[number]) for number, out in outputs.items()}
 

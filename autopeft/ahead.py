@@ -59,13 +59,17 @@ class Ahead:
 
     def wants(self, count: int) -> bool:
         """Whether one more is to be begun, with so many trials."""
-        waiting = sum(number >= count for number in self._ready)
+        waiting = len(self._waiting(count))
         return self._coming is None and waiting < self._depth and self._exhausted != count + waiting
 
     def known(self, trials: Sequence[Trial]) -> list[Trial]:
         """Trials, and proposals that wait, which count as trials that run."""
-        waiting = [(number, self._ready[number]) for number in sorted(self._ready) if number >= len(trials)]
+        waiting = self._waiting(len(trials))
         return [*trials, *(Trial(number, p.configuration, p.origin, TrialState.RUNNING, p.computed) for number, p in waiting)]
+
+    def _waiting(self, count: int) -> list[tuple[int, Proposal]]:
+        """Proposals for the trials from number `count` on."""
+        return [(number, self._ready[number]) for number in sorted(self._ready) if number >= count]
 
     def begin(self, known: Sequence[Trial]) -> None:
         """Start on the proposal after these."""

@@ -23,10 +23,10 @@ class Aside(nn.Module):
 
     def __init__(self, block: nn.Module, prompt: PromptPart, between: list[Tensor]) -> None:
         super().__init__()
-        self.block, self._prompt, self._between = block, (prompt,), between
+        self.block, self.prompt, self._between = block, prompt, between
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        (prompt,), given = self._prompt, list(args)
+        prompt, given = self.prompt, list(args)
         text = given.pop(0) if given else kwargs.pop("hidden_states")
         if prompt.carried:
             text = torch.cat([self._between.pop(), text], dim=1)

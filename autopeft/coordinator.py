@@ -10,6 +10,7 @@ Everything is decided from the ledger, so that a killed search goes on where it 
 
 from __future__ import annotations
 
+import importlib
 import shutil
 import signal
 import threading
@@ -108,10 +109,8 @@ def search(spec: StudySpec, folder: Path, study: Path, progress: Progress, *, fr
 
 def _import_engine() -> None:
     """What proposals and traces of memory need, which takes seconds to import, while workers start."""
-    from autopeft.samplers import pareto  # noqa: F401
-    from autopeft_searchspace.tuners.register import register
-
-    register()
+    for name in ("autopeft.samplers.pareto", "peft"):
+        importlib.import_module(name)
 
 
 def _settle(

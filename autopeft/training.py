@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -105,13 +105,15 @@ class Strategy(Protocol):
         """The update is made and gradients are gone."""
 
 
-def make_optimizer(parameters: Sequence[nn.Parameter], learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
-    """AdamW; matrices decay, vectors (biases, norms, scalings) do not."""
+def make_optimizer(
+    parameters: Sequence[nn.Parameter], learning_rate: float | Tensor, weight_decay: float, **settings: Any
+) -> torch.optim.Optimizer:
+    """AdamW; matrices decay, vectors (biases, norms, scalings) do not. settings: further ones of torch's."""
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=learning_rate)
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=learning_rate, **settings)
 
 
 def train_step(

@@ -22,7 +22,7 @@ without any effort. Data types are the study's in every way: bf16 autocast over 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -133,15 +133,6 @@ def without_masks(setting: Setting) -> Iterator[None]:
         yield
 
 
-def fused_adamw(parameters: Sequence[nn.Parameter], learning_rate: float | Tensor, *, capturable: bool = False) -> torch.optim.Optimizer:
-    """As `training.make_optimizer`, in one kernel."""
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": DECAY},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=learning_rate, fused=True, capturable=capturable)
-
-
 class WholeStep:
     """A step of one trial that waits for no number from the device, so that it can be captured whole.
 
@@ -153,7 +144,8 @@ class WholeStep:
         self._model: Any = torch.compile(model, dynamic=False) if compiled else model
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         self.learning_rate = torch.tensor(LEARNING_RATE, device=setting.device)
-        self._optimizer = fused_adamw(self._parameters, self.learning_rate, capturable=setting.device.type == "cuda")
+        on_device = {"fused": True, "capturable": setting.device.type == "cuda"}
+        self._optimizer = make_optimizer(self._parameters, self.learning_rate, DECAY, **on_device)
 
     def __call__(self) -> Tensor:
         """The loss before the update."""
@@ -201,7 +193,7 @@ def sequential_casting(setting: Setting, trials: int) -> Callable[[], object]:
 def compiled(setting: Setting, trials: int, mode: str = "default") -> Callable[[], object]:
     model = Unpadded(setting.trial())
     parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizer = fused_adamw(parameters, LEARNING_RATE)
+    optimizer = make_optimizer(parameters, LEARNING_RATE, DECAY, fused=True)
     run: Any = torch.compile(model, mode=mode, dynamic=False)
     ids, labels = setting.batch["input_ids"], setting.batch["labels"]
     return lambda: train_step(lambda: F.cross_entropy(run(ids).float(), labels), optimizer, parameters, setting.recipe)
